@@ -20,6 +20,7 @@ Fn = TypeVar("Fn", bound=Callable[..., Any])
 KINDS = ("source", "step", "stage", "model")
 _KIND = "__bml_kind__"
 _LEARN = "__bml_learn__"
+_READS = "__bml_reads__"
 
 
 def _mark(kind: str) -> Callable[[Fn], Fn]:
@@ -62,6 +63,25 @@ def step(learn: Callable[..., dict[str, Any]] | None = None) -> Callable[[Fn], F
 def learner(fn: Callable[..., Any]) -> Callable[..., dict[str, Any]] | None:
     """The ``learn`` function a step was registered with, if any."""
     found: Callable[..., dict[str, Any]] | None = getattr(fn, _LEARN, None)
+    return found
+
+
+def reads_data(*fields: str) -> Callable[[Fn], Fn]:
+    """Mark a source whose rows depend on these fields of the data section, beyond the range they are read for.
+
+    A table holds the same rows whatever range is asked for; a simulated market starts where the data start.
+    """
+
+    def decorate(fn: Fn) -> Fn:
+        setattr(fn, _READS, fields)
+        return fn
+
+    return decorate
+
+
+def reads(fn: Callable[..., Any]) -> tuple[str, ...]:
+    """The fields a source was marked with by :func:`reads_data`."""
+    found: tuple[str, ...] = getattr(fn, _READS, ())
     return found
 
 

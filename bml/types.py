@@ -90,6 +90,7 @@ class DepthRows:
     sided:  ``side_N`` int8 (0 bid, 1 ask) and ``columns`` = (px, qty), each (N,) float64.
     ``level_N`` int32 counts from 1 = best. ``batch_N`` (larger = later) settles duplicates; ``sequence_N``
     is the exchange's own counter. ``ordered`` says that row order is arrival order (a file, not a table).
+    Rows before ``counted_from_ns`` are look-back: they may be carried forward, but belong to another day's report.
     """
 
     symbol: str
@@ -102,6 +103,7 @@ class DepthRows:
     batch_N: Int64 | None = None
     sequence_N: Int64 | None = None
     ordered: bool = False
+    counted_from_ns: int | None = None
     query: str = ""
 
     @property
@@ -135,7 +137,8 @@ class DataObject:
 
     ``book_TLF`` float64 (T, L, 4), absent cells NaN; ``flag_T`` uint16 of :class:`Flag`;
     ``sequence_T`` int64 or None; ``quality`` accumulates what each step found.
-    Covers [start_ns, stop_ns), which begins before the day by the look-back forward fill needs.
+    Covers [start_ns, stop_ns), which begins before the day by the look-back forward fill needs; the report
+    counts and lists from ``counted_from_ns`` on.
     """
 
     symbol: str
@@ -146,8 +149,14 @@ class DataObject:
     flag_T: npt.NDArray[np.uint16]
     quality: QualityReport
     sequence_T: Int64 | None = None
+    counted_from_ns: int | None = None
     query: str = ""
     schema: str = "bml.data_object/1"
+
+    @property
+    def counted_T(self) -> npt.NDArray[np.bool_]:
+        """(T,) the snapshots that are the day's own, not look-back."""
+        return self.ts_ns_T >= (self.start_ns if self.counted_from_ns is None else self.counted_from_ns)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
