@@ -16,6 +16,7 @@ debug = os.environ.get("BML_DEBUG") == "1"
 sanitize = os.environ.get("BML_SANITIZE", "")
 
 compile_args = ["-O0", "-g", "-UNDEBUG"] if debug else ["-O3", "-g0"]
+compile_args += ["-ffp-contract=off"]  # no fused multiply-add: the same bits on every machine and backend
 link_args = []
 if sanitize:
     compile_args += [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all", "-O1", "-g"]

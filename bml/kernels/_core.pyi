@@ -1,0 +1,46 @@
+"""The compiled module: exact dtypes, C order, nothing converted. Call it through bml.kernels."""
+
+import numpy as np
+import numpy.typing as npt
+
+from bml.types import Float32, Float64, Floats, Int32, Int64
+
+ERROR_CODES: dict[str, int]
+NDEBUG: bool  # False: built with BML_DEBUG=1
+
+def count_times(ts_ns_N: Int64) -> int: ...
+def tall_to_wide(
+    ts_ns_N: Int64,
+    level_N: Int32,
+    columns: tuple[Floats, ...],
+    side_N: npt.NDArray[np.int8],
+    batch_N: Int64,
+    keep: int,
+    sorted: bool,
+    ts_ns_T: Int64,
+    book_TLF: Floats,
+    duplicate_T: Int32,
+    owner: Int64,
+    counts: Int64,
+) -> tuple[int, int]: ...
+def resample_grid(
+    ts_ns_T: Int64,
+    values_TX: Floats,
+    grid_ns_G: Int64,
+    max_age_ns: int,
+    method: int,
+    values_GX: Floats,
+    source_G: Int64,
+    age_ns_G: Int64,
+) -> tuple[int, int]: ...
+def depth_profile(book_TLF: Floats, count_L2: Int64) -> None: ...
+def bin_depth(book_TLF: Floats, edges: Int64, book_TDF: Floats, coverage_TD2: Float32) -> None: ...
+def daily_moments(
+    x_TV: Floats,
+    count_V: Int64,
+    mean_V: Float64,
+    m2_V: Float64,
+    m3_V: Float64,
+    m4_V: Float64,
+    total_V: Float64,
+) -> None: ...

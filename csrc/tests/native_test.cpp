@@ -1,0 +1,188 @@
+// The headers alone, without Python: values and refusals by hand. Run by run.sh under ASan and UBSan.
+#include <cmath>
+#include <cstdio>
+#include <limits>
+#include <vector>
+
+#include "bml/bin_depth.hpp"
+#include "bml/daily_moments.hpp"
+#include "bml/depth_profile.hpp"
+#include "bml/error.hpp"
+#include "bml/resample_grid.hpp"
+#include "bml/tall_to_wide.hpp"
+#include "bml/times.hpp"
+
+namespace {
+
+using std::int64_t;
+constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+constexpr int64_t lowest = std::numeric_limits<int64_t>::min();
+constexpr int64_t highest = std::numeric_limits<int64_t>::max();
+int failures = 0;
+
+#define CHECK(condition) check((condition), #condition, __LINE__)
+void check(bool ok, const char* what, int line) {
+    if (ok) return;
+    std::printf("native_test.cpp:%d: failed: %s\n", line, what);
+    ++failures;
+}
+
+bool equal(const std::vector<double>& a, const std::vector<double>& b) {
+    if (a.size() != b.size()) return false;
+    for (std::size_t i = 0; i < a.size(); ++i)
+        if (!(a[i] == b[i] || (std::isnan(a[i]) && std::isnan(b[i])))) return false;
+    return true;
+}
+
+struct Reshaped {  // owns exactly what the kernel may touch, so that the sanitizer sees a byte too many
+    std::vector<int64_t> times;
+    std::vector<double> book;
+    std::vector<std::int32_t> duplicate;
+    bml::Error error;
+    int64_t n_deep = 0, n_duplicate = 0, n_conflict = 0;
+};
+
+struct SidedRows {
+    std::vector<int64_t> ts;
+    std::vector<std::int32_t> level;
+    std::vector<std::int8_t> side;
+    std::vector<double> px, qty;
+    std::vector<int64_t> batch = {};
+};
+
+Reshaped reshape(const SidedRows& r, int64_t levels, bml::Keep keep, std::vector<int64_t> times = {}) {
+    const auto n = static_cast<int64_t>(r.ts.size());
+    const int64_t found = bml::count_times(r.ts.data(), n);
+    if (found >= 0) times.assign(static_cast<std::size_t>(found), 0);
+    const std::size_t cells = static_cast<std::size_t>(levels) * 2;
+    std::vector<int64_t> owner(found >= 0 ? cells : cells * times.size(), -1);
+    Reshaped out{
+        times, std::vector<double>(cells * 2 * times.size()), std::vector<std::int32_t>(times.size()), {}};
+    const bml::TallRows<double, 2> rows{n,
+                                        r.ts.data(),
+                                        r.level.data(),
+                                        r.side.data(),
+                                        r.batch.empty() ? nullptr : r.batch.data(),
+                                        {r.px.data(), r.qty.data()}};
+    bml::Wide<double> wide{found >= 0,      static_cast<int64_t>(times.size()),
+                           levels,          out.times.data(),
+                           out.book.data(), out.duplicate.data(),
+                           owner.data()};
+    out.error = bml::tall_to_wide(rows, keep, wide);
+    out.n_deep = wide.n_deep, out.n_duplicate = wide.n_duplicate, out.n_conflict = wide.n_conflict;
+    return out;
+}
+
+void test_times() {
+    const std::vector<int64_t> sorted = {lowest, -1, -1, 0, highest}, mixed = {3, 1, 2};
+    CHECK(bml::count_times(sorted.data(), 5) == 4);
+    CHECK(bml::count_times(mixed.data(), 3) == -1);
+    CHECK(bml::count_times(nullptr, 0) == 0);
+    CHECK(bml::find_time(highest, sorted.data(), 5, -1) == 4);
+    CHECK(bml::find_time(5, sorted.data(), 5, 4) == -1);
+    CHECK(bml::first_not_increasing(sorted.data(), 5) == 2);
+    CHECK(bml::within(lowest, highest, highest) == false);
+    CHECK(bml::within(lowest, -1, highest));
+    CHECK(bml::within(lowest, lowest, 0));
+    CHECK(!bml::within(0, 6, 5) && bml::within(1, 6, 5));
+}
+
+void test_tall_to_wide() {
+    // ts 5: bid level 1, ask level 2; ts 7: level 3 is too deep
+    const Reshaped a =
+        reshape({{5, 5, 7}, {1, 2, 3}, {0, 1, 0}, {10, 11, 12}, {1, 0, 3}}, 2, bml::Keep::refuse);
+    CHECK(!a.error && a.n_deep == 1 && a.times == std::vector<int64_t>({5, 7}));
+    CHECK(equal(a.book, {10, 1, nan, nan, nan, nan, 11, 0, nan, nan, nan, nan, nan, nan, nan, nan}));
+
+    const SidedRows twice{{9, 4, 9}, {1, 1, 1}, {0, 0, 0}, {1, 2, 3}, {1, 1, 1}};
+    const Reshaped refused = reshape(twice, 1, bml::Keep::refuse, {4, 9});
+    CHECK(refused.error.what == bml::What::duplicate_conflict && refused.error.row == 2);
+    const Reshaped first = reshape(twice, 1, bml::Keep::first, {4, 9});
+    CHECK(!first.error && first.n_conflict == 1 && equal(first.book, {2, 1, nan, nan, 1, 1, nan, nan}));
+    const Reshaped last = reshape(twice, 1, bml::Keep::last, {4, 9});
+    CHECK(!last.error && last.duplicate[1] == 1 && equal(last.book, {2, 1, nan, nan, 3, 1, nan, nan}));
+
+    SidedRows batches = twice;
+    batches.batch = {2, 1, 1};
+    const Reshaped batch = reshape(batches, 1, bml::Keep::refuse, {4, 9});
+    CHECK(!batch.error && batch.n_conflict == 0 && batch.duplicate[1] == 1 && batch.book[4] == 1);
+
+    const Reshaped same = reshape({{1, 1}, {1, 1}, {1, 1}, {nan, nan}, {2, 2}}, 1, bml::Keep::refuse);
+    CHECK(!same.error && same.n_duplicate == 1 && same.duplicate[0] == 1);
+    CHECK(reshape({{1}, {0}, {0}, {1}, {1}}, 1, bml::Keep::refuse).error.what == bml::What::level_below_one);
+    CHECK(reshape({{1}, {1}, {2}, {1}, {1}}, 1, bml::Keep::refuse).error.what == bml::What::side_unknown);
+    CHECK(reshape(twice, 1, bml::Keep::refuse, {9}).error.what == bml::What::times_changed);
+    const int64_t small = std::numeric_limits<std::int32_t>::min();
+    CHECK(reshape({{1}, {static_cast<std::int32_t>(small)}, {0}, {1}, {1}}, 1, bml::Keep::first).error.row ==
+          0);
+    CHECK(reshape({}, 3, bml::Keep::refuse).times.empty());
+}
+
+void test_resample_grid() {
+    const std::vector<int64_t> ts = {lowest, 10, 20, highest}, grid = {lowest, 9, 10, 15, 26, highest};
+    const std::vector<double> value = {1, 2, 4, 8};
+    std::vector<double> out(6);
+    std::vector<int64_t> source(6), age(6);
+    const bml::Samples<double> in{4, 1, ts.data(), value.data()};
+    const bml::OnGrid<double> to{6, out.data(), source.data(), age.data()};
+    CHECK(!bml::resample_grid(in, grid.data(), 5, bml::Method::forward_fill, to));
+    CHECK(equal(out, {1, nan, 2, 2, nan, 8}));
+    CHECK(source == std::vector<int64_t>({0, -1, 1, 1, -1, 3}) &&
+          age == std::vector<int64_t>({0, -1, 0, 5, -1, 0}));
+    CHECK(!bml::resample_grid(in, grid.data(), 5, bml::Method::linear, to));
+    CHECK(equal(out, {1, nan, 2, 3, nan, 8}));
+    CHECK(!bml::resample_grid(in, grid.data(), highest, bml::Method::forward_fill, to));
+    CHECK(source == std::vector<int64_t>({0, -1, 1, 1, 2, 3}));  // 9 - lowest does not fit 64 bits: too old
+    const std::vector<int64_t> bad = {1, 1};
+    const bml::Samples<double> still{2, 1, bad.data(), value.data()};
+    CHECK(bml::resample_grid(still, grid.data(), 5, bml::Method::linear, to).row == 1);
+    const bml::OnGrid<double> two{2, out.data(), source.data(), age.data()};
+    CHECK(bml::resample_grid(in, bad.data(), 5, bml::Method::linear, two).what ==
+          bml::What::grid_not_increasing);
+}
+
+void test_depth() {
+    const std::vector<double> book = {10, 1, 20, nan, 9, 3,   21, 0, nan, nan, 22, 0,
+                                      10, 0, 20, 5,   9, nan, 21, 5, 8,   2,   22, 5};
+    std::vector<int64_t> count(6);
+    bml::depth_profile(book.data(), 2, 3, count.data());
+    CHECK(count == std::vector<int64_t>({1, 1, 1, 1, 1, 1}));
+    const std::vector<int64_t> edges = {0, 1, 3};
+    std::vector<double> out(16);
+    std::vector<float> share(8);
+    bml::bin_depth(book.data(), 2, 3, edges.data(), 2, out.data(), share.data());
+    CHECK(equal(out, {10, 1, nan, nan, 9, 3, 21.5, 0, 10, 0, 20, 5, 8, 2, 21.5, 10}));
+    CHECK(share == std::vector<float>({1, 0, 0.5, 1, 1, 1, 0.5, 1}));
+}
+
+void test_daily_moments() {
+    constexpr int64_t rows = 200, columns = 67;  // more than a block and a strip
+    std::vector<double> x(rows * columns, 0.1);
+    for (std::size_t t = 0; t < rows; ++t) {
+        x[t * columns + 1] = nan;
+        x[t * columns + 66] = t % 2 ? 1e5 + 0.01 : 1e5;
+    }
+    std::vector<int64_t> count(columns);
+    std::vector<double> mean(columns), m2(columns), m3(columns), m4(columns), total(columns);
+    bml::daily_moments(x.data(), rows, columns,
+                       {count.data(), mean.data(), m2.data(), m3.data(), m4.data(), total.data()});
+    CHECK(count[0] == rows && mean[0] == 0.1 && m2[0] == 0 && m3[0] == 0 && m4[0] == 0);
+    CHECK(count[1] == 0 && total[1] == 0 && m2[1] == 0);
+    CHECK(std::abs(m2[66] / rows - 0.005 * 0.005) < 1e-13 && std::abs(mean[66] - 100000.005) < 1e-10);
+    CHECK(std::abs(m4[66] * rows / (m2[66] * m2[66]) - 1) < 1e-8);
+    bml::daily_moments(x.data(), 0, columns,
+                       {count.data(), mean.data(), m2.data(), m3.data(), m4.data(), total.data()});
+    CHECK(count[66] == 0 && mean[66] == 0);
+}
+
+}  // namespace
+
+int main() {
+    test_times();
+    test_tall_to_wide();
+    test_resample_grid();
+    test_depth();
+    test_daily_moments();
+    std::printf(failures ? "%d failed\n" : "native_test: all passed\n", failures);
+    return failures != 0;
+}

@@ -1,0 +1,146 @@
+"""Choice of the backend, light import, and what the compiled module itself refuses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bml
+from bml import kernels
+from bml.kernels import _backend, _errors
+from bml.kernels._table import KERNELS, Call, bytes_of
+
+HEAVY = ("numba", "torch", "pandas", "polars", "scipy", "h5py", "mlflow", "optuna", "psycopg", "matplotlib", "sklearn")
+CALL = "import numpy as np; print(bml.kernels.depth_profile(np.ones((1, 1, 4))).tolist())"
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    root = str(Path(bml.__file__).parents[1])
+    clean = {k: v for k, v in os.environ.items() if k != "BML_KERNELS"}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=clean | {"PYTHONPATH": root} | environment, capture_output=True, text=True
+    )
+
+
+def test_importing_and_calling_loads_numpy_only() -> None:
+    done = python(f"import sys, bml.kernels; {CALL}; print([m for m in {HEAVY!r} if m in sys.modules])")
+    assert done.stdout.splitlines() == ["[[1, 1]]", "[]"], done.stderr
+
+
+def test_import_brings_no_third_party_package_but_numpy() -> None:
+    code = """
+import sys, numpy
+before = set(sys.modules)
+import bml.kernels
+new = {m.split('.')[0] for m in set(sys.modules) - before}
+print(sorted(new - set(sys.stdlib_module_names) - {'bml', 'numpy'}))
+"""
+    assert python(code).stdout.strip() == "[]"
+
+
+def test_numba_by_variable() -> None:
+    pytest.importorskip("numba", reason="numba is an extra")
+    done = python(f"import bml.kernels; from bml.kernels import _backend; {CALL}; print(_backend.current())",
+                  BML_KERNELS="numba")  # fmt: skip
+    assert done.stdout.splitlines() == ["[[1, 1]]", "numba"], done.stderr
+
+
+def test_numba_needs_no_compiled_module() -> None:
+    done = python(
+        f"import sys; sys.modules['bml.kernels._core'] = None; import bml.kernels; {CALL}", BML_KERNELS="numba"
+    )
+    assert done.stdout.strip() == "[[1, 1]]", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("block", "variable", "words"),
+    [
+        ("", "fast", "ImportError: BML_KERNELS='fast' is not a kernel backend: use 'compiled' or 'numba', or unset it"),
+        ("", "spec", "ImportError: BML_KERNELS='spec' is not a kernel backend"),
+        ("", "", "ImportError: BML_KERNELS='' is not a kernel backend"),
+        ("bml.kernels._core", "compiled", "ImportError: the compiled module bml.kernels._core cannot be loaded"),
+        ("bml.kernels._core", "compiled", "python setup.py build_ext --inplace"),
+        ("numba", "numba", "pip install 'bml[numba]'"),
+    ],
+)
+def test_what_cannot_be_had_is_an_import_error(block: str, variable: str, words: str) -> None:
+    stop = f"import sys; sys.modules[{block!r}] = None; " if block else ""
+    done = python(stop + "import bml.kernels", BML_KERNELS=variable)
+    assert done.returncode == 1
+    assert words in done.stderr.splitlines()[-1]
+
+
+def test_use_switches_and_comes_back() -> None:
+    before = _backend.current()
+    with _backend.use("spec"):
+        assert _backend.current() == "spec"
+        with _backend.use("compiled"):
+            assert _backend.current() == "compiled"
+        assert _backend.current() == "spec"
+    assert _backend.current() == before
+    with pytest.raises(ValueError, match=r"^unknown kernel backend 'fast': there are compiled, numba, spec$"):
+        _backend.use("fast").__enter__()
+
+
+def test_the_table_names_the_public_kernels_and_compiled_loops() -> None:
+    core = _backend._compiled_module()
+    for kernel in KERNELS:
+        assert getattr(kernels, kernel.name) is kernel.call
+        assert all(callable(getattr(core, loop.name)) for loop in kernel.loops)
+    loops = {loop.name for kernel in KERNELS for loop in kernel.loops}
+    assert loops == {name for name in dir(core) if callable(getattr(core, name)) and not name.startswith("_")}
+    assert bytes_of(Call((np.zeros(2), (np.zeros(1), 3)), {"a": np.zeros(1, np.int8), "b": None})) == 25
+
+
+def test_error_codes_are_those_of_the_headers() -> None:
+    codes = {name: value for name, value in vars(_errors).items() if name.isupper() and isinstance(value, int)}
+    assert codes == _backend._compiled_module().ERROR_CODES | {"OK": 0}
+    assert set(_errors._WORDS) == set(codes.values()) - {0}
+
+
+class TestCompiledModule:
+    """Called past its wrapper it must refuse, never read or write out of bounds."""
+
+    core = _backend._compiled_module()
+
+    def test_converts_nothing(self) -> None:
+        count = np.zeros((2, 2), np.int64)
+        for book in (np.ones((1, 2, 4), np.float16), np.ones((1, 2, 8))[..., ::2], np.ones((1, 2, 4), ">f8")):
+            with pytest.raises(TypeError, match="incompatible function arguments"):
+                self.core.depth_profile(book, count)
+        with pytest.raises(TypeError, match="incompatible function arguments"):
+            self.core.depth_profile(np.ones((1, 2, 4)), count.astype(np.int32))
+
+    def test_checks_sizes(self) -> None:
+        with pytest.raises(ValueError, match="count_L2: wrong size"):
+            self.core.depth_profile(np.ones((1, 2, 4)), np.zeros((1, 2), np.int64))
+        with pytest.raises(ValueError, match="book_TLF: wrong shape"):
+            self.core.depth_profile(np.ones((1, 2, 3)), np.zeros((2, 2), np.int64))
+        with pytest.raises(ValueError, match="edges: not strictly increasing inside the levels"):
+            self.core.bin_depth(
+                np.ones((1, 2, 4)), np.array([0, 3]), np.ones((1, 1, 4)), np.ones((1, 1, 2), np.float32)
+            )
+
+    def test_does_not_write_to_read_only_memory(self) -> None:
+        count = np.zeros((2, 2), np.int64)
+        count.flags.writeable = False
+        with pytest.raises(ValueError, match="not writeable"):
+            self.core.depth_profile(np.ones((1, 2, 4)), count)
+
+    @pytest.mark.parametrize(("ts", "in_order", "times"), [
+        ([2, 1], True, 1), ([1, 2], True, 1), ([1, 1], True, 2), ([2, 1], False, 1), ([5, 1], False, 2),
+    ])  # fmt: skip
+    def test_times_that_do_not_fit_the_rows(self, ts: list[int], in_order: bool, times: int) -> None:
+        (loop,) = [x for k in KERNELS for x in k.loops if x.name == "tall_to_wide"]
+        args = (
+            np.array(ts), np.ones(2, np.int32), (np.ones(2),) * 4, np.empty(0, np.int8), np.empty(0, np.int64), 1,
+            in_order, np.arange(1, times + 1), np.empty((times, 1, 4)), np.zeros(times, np.int32),
+            np.full(1 if in_order else times, -1), np.zeros(3, np.int64),
+        )  # fmt: skip
+        for backend in ("compiled", "spec"):
+            assert loop.on(backend)(*args)[0] == _errors.TIMES_CHANGED
