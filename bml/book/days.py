@@ -1,0 +1,160 @@
+"""From a source's tall rows to published day files, one symbol-day at a time.
+
+The order of the steps and their parameters come from the configuration; this module knows none of them by
+name. Every day file is published whole or not at all, and a day that is already there is not built again, so
+a run that was killed is continued by running it again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bml.book.store import SCHEMA, DayStore
+from bml.config import Call, Config, digest
+from bml.registry import learner, reads
+from bml.sources.base import Source
+from bml.types import NS_PER_DAY, NS_PER_S, AlignedDay, DataError, DataObject, DayContext, Flag
+
+#: days of the training span a step learns from: enough to see the book's depth, cheap enough to read twice
+LEARN_DAYS = 5
+
+Learned = dict[str, object]
+EPOCH = dt.date(1970, 1, 1)
+
+
+def start_ns(day: dt.date) -> int:
+    """Midnight UTC at the start of ``day``."""
+    return (day - EPOCH).days * NS_PER_DAY
+
+
+def days_between(start: dt.date, stop: dt.date) -> list[dt.date]:
+    """Every day of [start, stop)."""
+    return [start + dt.timedelta(days=n) for n in range((stop - start).days)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DaySummary:
+    """What one symbol-day holds; ``shares`` are of the day's grid cells, ``counts`` are the report's totals."""
+
+    symbol: str
+    day: dt.date
+    built: bool
+    cells: int
+    fresh: int
+    filled: int
+    gap: int
+    counts: dict[str, int]
+
+
+class DayBuilder:
+    """Runs data_object and the preprocessing steps of a configuration over an open source."""
+
+    def __init__(self, cfg: Config, source: Source, learned: Learned | None = None) -> None:
+        self._cfg, self._source = cfg, source
+        self._learned = learned or {}
+        self._build = cfg.data_object.function()
+        self._steps = [(call, call.function()) for call in cfg.preprocess]
+        self._look_back_ns = max(
+            (int(_parameter(call, fn, "max_gap_s", 0.0) * NS_PER_S) for call, fn in self._steps), default=0
+        )
+
+    def learn(self, symbols: Sequence[str], days: Sequence[dt.date]) -> Learned:
+        """What the steps learn from ``days`` (of the training span): step name -> its own JSON-able answer."""
+        learned: Learned = {}
+        for position, (call, fn) in enumerate(self._steps):
+            learn = learner(fn)
+            if learn is None:
+                continue
+            builder = DayBuilder(self._cfg, self._source, learned)
+            learned[call.fn] = learn(builder._until(symbols, days, position), **call.params)
+        return learned
+
+    def _until(self, symbols: Sequence[str], days: Sequence[dt.date], position: int) -> Iterator[AlignedDay]:
+        for symbol in symbols:
+            for day in days:
+                value = self._run(symbol, day, position)
+                if isinstance(value, AlignedDay):
+                    yield value
+
+    def build(self, symbol: str, day: dt.date) -> AlignedDay:
+        """The symbol-day after every step. Raises DataError or SourceError, naming symbol and day."""
+        value = self._run(symbol, day, len(self._steps))
+        if not isinstance(value, AlignedDay):
+            raise DataError("no preprocessing step puts the book on a grid: add {fn: book.align.to_grid}")
+        return value
+
+    def _run(self, symbol: str, day: dt.date, n_steps: int) -> DataObject | AlignedDay:
+        midnight = start_ns(day)
+        rows = replace(
+            self._source.read(symbol, midnight - self._look_back_ns, midnight + NS_PER_DAY), counted_from_ns=midnight
+        )
+        context = DayContext(
+            symbol=symbol,
+            day=day,
+            start_ns=midnight + self._cfg.data.phase_ms * 1_000_000,
+            stop_ns=midnight + NS_PER_DAY,
+            cadence_ns=round(self._cfg.data.cadence_s * NS_PER_S),
+            learned=self._learned,
+        )
+        value: DataObject | AlignedDay = self._build(rows, **self._cfg.data_object.params)
+        for call, fn in self._steps[:n_steps]:
+            value = fn(value, context, **call.params)
+        return value
+
+
+def spread(days: Sequence[dt.date], count: int = LEARN_DAYS) -> list[dt.date]:
+    """At most ``count`` days, evenly spread over ``days``, first and last included."""
+    if len(days) <= count:
+        return list(days)
+    return [days[round(i * (len(days) - 1) / (count - 1))] for i in range(count)]
+
+
+def store_digest(cfg: Config, learned: Learned) -> str:
+    """Names the day files: the same digest means the same source, parameters, grid and learned plan."""
+    stages = cfg.document["stages"]
+    return digest(
+        SCHEMA,
+        [stages["collect"], stages["data_object"], stages["preprocess"]],
+        {name: cfg.document["data"][name] for name in ("cadence_s", "phase_ms", *reads(cfg.collect.function()))},
+        learned,
+    )
+
+
+def publish(
+    builder: DayBuilder, store: DayStore, symbol: str, day: dt.date, *, meta: dict[str, Any], force: bool = False
+) -> DaySummary:
+    """Build and write one symbol-day unless the store has it (or by ``force``); either way say what it holds."""
+    built = force or not store.has(symbol, day)
+    if built:
+        store.write(builder.build(symbol, day), meta=meta)
+    with store.open(symbol, day) as file:
+        flag_T = file.flag_T
+        counts = dict(file.quality.counts)
+        for event in file.quality.events:
+            key = f"events_{event.flag.name or int(event.flag)}".lower()
+            counts[key] = counts.get(key, 0) + 1
+    is_gap_T = flag_T & Flag.GAP != 0
+    gap = int(is_gap_T.sum())
+    filled = int((~is_gap_T & (flag_T & Flag.FILLED != 0)).sum())
+    return DaySummary(
+        symbol=symbol,
+        day=day,
+        built=built,
+        cells=len(flag_T),
+        fresh=len(flag_T) - gap - filled,
+        filled=filled,
+        gap=gap,
+        counts=counts,
+    )
+
+
+def _parameter(call: Call, fn: Callable[..., Any], name: str, otherwise: float) -> float:
+    """A parameter's value as configured, else its default, else ``otherwise``."""
+    if name in call.params:
+        return float(call.params[name])
+    parameter = inspect.signature(fn).parameters.get(name)
+    return otherwise if parameter is None else float(parameter.default)
