@@ -1,0 +1,86 @@
+"""The long channel (daily moments of completed days) and the scalers fitted on days of the training block."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bml.dataset.series import Series
+from bml.types import STATS, DailyMoments, DataError, Float64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scaler:
+    """Mean and std of every book cell (A, L, F) and every daily statistic (A, S), from training days only.
+
+    A cell that was never seen has mean 0; one never seen, seen once, or constant has std 1.
+    """
+
+    mean_ALF: Float64
+    std_ALF: Float64
+    mean_AS: Float64
+    std_AS: Float64
+
+
+def moments_table(series: Series) -> tuple[Float64, npt.NDArray[np.bool_], tuple[str, ...]]:
+    """(D, A, S) statistics of every day, whether the day has any (D, A), and the S names "stat.series".
+
+    NaN where a statistic is undefined or the day is missing. Raises DataError if days disagree on the series.
+    """
+    n_assets, n_days = len(series.moments_AD), series.grid.n_days
+    known = [moments for row in series.moments_AD for moments in row if moments is not None]
+    names_V = known[0].names_V
+    moments_DAS = np.full((n_days, n_assets, len(STATS) * len(names_V)), np.nan)
+    present_DA = np.zeros((n_days, n_assets), dtype=np.bool_)
+    count = STATS.index("count")
+    for a, row in enumerate(series.moments_AD):
+        for d, moments in enumerate(row):
+            if moments is None:
+                continue
+            if moments.names_V != names_V:
+                raise DataError(f"{moments.symbol} {moments.day}: its daily moments are of other series than those of "
+                                f"{known[0].symbol} {known[0].day}; preprocess all days alike")  # fmt: skip
+            moments_DAS[d, a] = moments.stats_SV.reshape(-1)
+            present_DA[d, a] = bool((moments.stats_SV[count] > 0).any())
+    return moments_DAS, present_DA, tuple(f"{stat}.{name}" for stat in STATS for name in names_V)
+
+
+def fit_scaler(series: Series, moments_DAS: Float64, train_days: int) -> Scaler:
+    """Scalers over the first ``train_days`` days; O(train days) merges of per-day states, no book is read."""
+    books = [_merge([m for m in row[:train_days] if m is not None], series.levels) for row in series.moments_AD]
+    train_DAS = moments_DAS[:train_days]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a statistic unseen in training: mean and std are NaN
+        mean_AS = np.nanmean(train_DAS, axis=0)
+        std_AS = np.nanstd(train_DAS, axis=0)
+    return Scaler(
+        mean_ALF=np.stack([mean for mean, _ in books]),
+        std_ALF=np.stack([std for _, std in books]),
+        mean_AS=np.where(np.isfinite(mean_AS), mean_AS, 0.0),
+        std_AS=_usable_std(std_AS, mean_AS),
+    )
+
+
+def _merge(days: Sequence[DailyMoments], levels: int) -> tuple[Float64, Float64]:
+    """Mean and std over days from each day's count, mean and M2, per (L, F)."""
+    if not days:
+        return np.zeros((levels, 4)), np.ones((levels, 4))
+    count_D, mean_D, m2_D = np.moveaxis(np.stack([day.scaler_SLF for day in days]), 1, 0)
+    seen = count_D > 0
+    mean_D, m2_D = np.where(seen, mean_D, 0.0), np.where(seen, m2_D, 0.0)
+    total = count_D.sum(axis=0)
+    weight = np.maximum(total, 1.0)
+    mean = (count_D * mean_D).sum(axis=0) / weight
+    m2 = m2_D.sum(axis=0) + (count_D * (mean_D - mean) ** 2).sum(axis=0)
+    return mean, _usable_std(np.sqrt(m2 / weight), mean)
+
+
+def _usable_std(std: Float64, mean: Float64) -> Float64:
+    """1 where the spread is nil, unknown or only rounding, so that dividing by it changes nothing."""
+    floor = np.maximum(1e-9 * np.abs(np.nan_to_num(mean)), 1e-12)
+    usable: Float64 = np.where(np.isfinite(std) & (std > floor), std, 1.0)
+    return usable

@@ -1,0 +1,220 @@
+"""From day files to a dataset: which windows are usable, what follows each, and which block it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import numpy as np
+from pydantic import AfterValidator, Field
+
+from bml.book.store import DayStore
+from bml.config import Config
+from bml.dataset.calendar import fit_scale, time_features
+from bml.dataset.context import fit_scaler, moments_table
+from bml.dataset.dataset import Dataset as Dataset
+from bml.dataset.labels import ClassParams, ClassScheme, class_scheme
+from bml.dataset.rows import collect, sample_index
+from bml.dataset.series import Grid, Series, read_series
+from bml.dataset.splits import SplitParams, block_bounds, split_spec, train_span
+from bml.dataset.splits import split as split_blocks
+from bml.dataset.weights import average_uniqueness
+from bml.dataset.windows import WindowRule
+from bml.registry import stage
+from bml.types import NS_PER_DAY, NS_PER_S, SPLITS, ConfigError, Fold, GateError, SampleIndex
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+def _consistent(classes: ClassParams | None) -> ClassParams | None:
+    """Refuse edges that do not rise, with all other faults of a configuration, before anything runs."""
+    try:
+        class_scheme(classes)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+    return classes
+
+
+Classes = Annotated[ClassParams | None, AfterValidator(_consistent)]
+
+
+@stage
+def book_windows(
+    cfg: Config,
+    store: DayStore,
+    *,
+    window_h: Positive = 24.0,
+    stride_s: Positive = 300.0,
+    horizon_s: Positive = 1800.0,
+    classes: Classes = None,
+    targets: list[str] | None = None,
+    min_assets: Annotated[int, Field(ge=1)] = 1,
+    max_filled: Annotated[float, Field(ge=0, le=1)] = 0.02,
+    context_days: Annotated[int, Field(ge=0)] = 90,
+    split: SplitParams | None = None,
+) -> Dataset:
+    """Index every usable window of the configured days, with its label, class, split and context.
+
+    An anchor every ``stride_s`` from the start of the data; its input is (anchor - window_h, anchor], its label
+    the log return over ``horizon_s``. A symbol is present in a window without a GAP or ABSENT row and with a
+    share of FILLED rows up to ``max_filled``; a window is usable with ``min_assets`` symbols present, the
+    target among them. ``targets`` (default: the reference) are the symbols to predict. ``classes`` is read by
+    :func:`bml.dataset.labels.class_scheme` and ``split`` by :func:`bml.dataset.splits.split_spec`. Windows and
+    labels may cross midnight; a missing day file is a day of absent rows. ``context_days`` completed days
+    before the anchor's day form the long channel (0: none).
+
+    Reads mids, flags and moments of all days, never the book. Raises ConfigError (durations that are no
+    multiple of the cadence, unknown symbols, bad classes or split), DataError (day files that do not fit) and
+    GateError (an empty block, with the reasons its anchors were dropped).
+    """
+    grid = _grid(cfg)
+    rule = _rule(grid, window_h, stride_s, horizon_s, min_assets, max_filled, len(cfg.data.symbols), context_days)
+    scheme, spec = class_scheme(classes), split_spec(split)
+    bounds = block_bounds(cfg.data.start, cfg.data.stop, spec)
+    train_days = (train_span(cfg.data.start, cfg.data.stop, split)[1] - cfg.data.start).days
+    symbols = tuple(cfg.data.symbols)
+    codes = _codes(symbols, targets or [cfg.data.reference], scheme)
+
+    series = read_series(store, symbols, grid)
+    found, drops = collect(series, codes, scheme, rule)
+    index = sample_index(series, found, rule, context_days)
+    fold = split_blocks(index, bounds, embargo_ns=spec.embargo_ns)
+    _require_all_blocks(fold, drops)
+
+    scale = fit_scale(*bounds[0], index.sigma_N[fold.train])
+    targets_by_code = {code: symbols[code] for code in codes}
+    x_time_NK, time_names = time_features(index.anchor_ns_N, index.sigma_N, index.target_N, targets_by_code, scale)
+    moments_DAS, present_DA, moment_names = moments_table(series)
+    return Dataset(
+        symbols=symbols,
+        targets=tuple(targets_by_code.values()),
+        reference=cfg.data.reference,
+        grid=grid,
+        window_rows=rule.window_rows,
+        horizon_rows=rule.horizon_rows,
+        context_days=context_days,
+        levels=series.levels,
+        index=index,
+        fold=fold,
+        class_names=scheme.names,
+        scaler=fit_scaler(series, moments_DAS, train_days),
+        calendar=scale,
+        x_time_NK=x_time_NK,
+        time_names=time_names,
+        present_NA=found["present_NA"],
+        moments_DAS=moments_DAS,
+        moments_present_DA=present_DA,
+        moment_names=moment_names,
+        vol_N=found["vol_N"],
+        last_y_N=found["last_y_N"],
+        drop_reasons=drops,
+        class_shares=_class_shares(index, fold, len(scheme.names)),
+        n_eff=_effective(index, fold),
+        notes=_notes(index, fold, scheme, series),
+        store=store,
+    )
+
+
+def _grid(cfg: Config) -> Grid:
+    cadence_ns = round(cfg.data.cadence_s * NS_PER_S)
+    if cadence_ns <= 0 or NS_PER_DAY % cadence_ns:
+        raise ConfigError(f"data.cadence_s: {cfg.data.cadence_s:g} s does not divide a day; take 1, 5, 10, 60...")
+    return Grid(
+        first=cfg.data.start,
+        n_days=(cfg.data.stop - cfg.data.start).days,
+        cadence_ns=cadence_ns,
+        phase_ns=round(cfg.data.phase_ms * 1e6),
+    )
+
+
+def _rule(
+    grid: Grid,
+    window_h: float,
+    stride_s: float,
+    horizon_s: float,
+    min_assets: int,
+    max_filled: float,
+    n_symbols: int,
+    context_days: int,
+) -> WindowRule:
+    if not 1 <= min_assets <= n_symbols:
+        raise ConfigError(f"min_assets: expected 1 to {n_symbols} (the number of data.symbols), got {min_assets}")
+    if not 0 <= max_filled <= 1:
+        raise ConfigError(f"max_filled: expected a share from 0 to 1, got {max_filled:g}")
+    if context_days < 0:
+        raise ConfigError(f"context_days: expected 0 or more days, got {context_days}")
+    return WindowRule(
+        window_rows=_rows("window_h", window_h, 3600.0, grid),
+        stride_rows=_rows("stride_s", stride_s, 1.0, grid),
+        horizon_rows=_rows("horizon_s", horizon_s, 1.0, grid),
+        min_assets=min_assets,
+        max_filled=max_filled,
+    )
+
+
+def _rows(name: str, value: float, unit_s: float, grid: Grid) -> int:
+    length_ns = round(value * unit_s * NS_PER_S)
+    if length_ns < grid.cadence_ns or length_ns % grid.cadence_ns:
+        raise ConfigError(f"{name}: {value:g} is not a whole number of rows at a cadence of "
+                          f"{grid.cadence_ns / NS_PER_S:g} s; take a multiple of it")  # fmt: skip
+    return length_ns // grid.cadence_ns
+
+
+def _codes(symbols: Sequence[str], targets: Sequence[str], scheme: ClassScheme) -> list[int]:
+    """Places of the targets among the symbols, in the order of the symbols."""
+    for where, names in (("targets", targets), ("classes.per_symbol", getattr(scheme, "per_symbol", {}))):
+        for name in names:
+            if name not in symbols:
+                raise ConfigError(f"{where}: {name!r} is not one of data.symbols ({', '.join(symbols)})")
+    if len(set(targets)) != len(targets):
+        raise ConfigError(f"targets: named twice in {', '.join(targets)}")
+    return sorted(symbols.index(name) for name in targets)
+
+
+def _require_all_blocks(fold: Fold, drops: Mapping[str, Mapping[str, int]]) -> None:
+    """A GateError that says why, when a block has no sample."""
+    empty = [name for name in SPLITS if getattr(fold, name).shape[0] == 0]
+    if not empty:
+        return
+    told = "; ".join(
+        f"{symbol}: " + (", ".join(f"{name} {count}" for name, count in reasons.items() if count) or "none")
+        for symbol, reasons in drops.items()
+    )
+    some = sum(getattr(fold, name).shape[0] for name in SPLITS)
+    what = f"no usable window in {', '.join(empty)}" if some else "no usable window"
+    raise GateError(f"{what}: dropped anchors of {told}; purged {fold.n_purged}. Take more days, a shorter window or "
+                    "horizon, or a larger max_filled")  # fmt: skip
+
+
+def _class_shares(index: SampleIndex, fold: Fold, n_classes: int) -> dict[str, list[float]]:
+    counts = {name: np.bincount(index.y_N[getattr(fold, name)], minlength=n_classes) for name in SPLITS}
+    return {name: (count / count.sum()).tolist() for name, count in counts.items()}
+
+
+def _effective(index: SampleIndex, fold: Fold) -> dict[str, float]:
+    """Sum of average uniqueness per block; labels overlap within a target, so targets are counted apart."""
+    out = {}
+    for name in SPLITS:
+        rows = getattr(fold, name)
+        by_target = [rows[index.target_N[rows] == code] for code in np.unique(index.target_N[rows])]
+        out[name] = float(
+            sum(average_uniqueness(index.anchor_ns_N[part], index.label_stop_ns_N[part]).sum() for part in by_target)
+        )
+    return out
+
+
+def _notes(index: SampleIndex, fold: Fold, scheme: ClassScheme, series: Series) -> tuple[str, ...]:
+    seen = np.bincount(index.y_N[fold.train], minlength=len(scheme.names))
+    notes = [
+        f"class {name!r} has no training sample: nothing can be learnt of it; choose other edges"
+        for name, count in zip(scheme.names, seen, strict=True)
+        if count == 0
+    ]
+    notes += [
+        f"{symbol}: {count} of {series.grid.n_days} days have no file"
+        for symbol, count in series.missing.items()
+        if count
+    ]
+    per_symbol = getattr(scheme, "per_symbol", {})
+    notes += [f"{symbol}: class edges {list(edges)} % of its own" for symbol, edges in per_symbol.items()]
+    return tuple(notes)

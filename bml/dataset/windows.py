@@ -1,0 +1,108 @@
+"""Which anchors have a usable window and a known label, and by which reason the others are dropped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bml.dataset.labels import Bools, causal_sigma
+from bml.dataset.series import Series
+from bml.types import NS_PER_S, Flag, Float64, Int64
+
+#: reasons in the order they are tried; an anchor is counted under the first that holds
+REASONS = (
+    "history_short",  # the window begins before the data
+    "label_after_data",  # the label ends after the data
+    "target_gap",  # a GAP or ABSENT row of the target in the window
+    "target_filled",  # too large a share of FILLED rows of the target in the window
+    "few_assets",  # fewer than min_assets symbols present over the window, the target included
+    "anchor_invalid",  # the target's mid at the anchor is unknown or of a crossed book
+    "label_invalid",  # the same at the end of the label
+    "sigma_unknown",  # too few returns so far to know the volatility, or none that moved
+)
+
+_ABSENT = int(Flag.GAP | Flag.ABSENT)
+_UNTRUE = _ABSENT | int(Flag.CROSSED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WindowRule:
+    """A window of ``window_rows`` ending at the anchor, a label ``horizon_rows`` on, anchors every ``stride_rows``."""
+
+    window_rows: int
+    stride_rows: int
+    horizon_rows: int
+    min_assets: int
+    max_filled: float
+
+
+def candidate_rows(n_rows: int, rule: WindowRule) -> Int64:
+    """Rows of every anchor tried: each ``stride_rows``-th of the whole grid, whatever the data are like."""
+    return np.arange(0, n_rows, rule.stride_rows, dtype=np.int64)
+
+
+def presence(series: Series, rows_N: Int64, rule: WindowRule) -> tuple[Bools, Bools]:
+    """(N, A) whether each symbol has no gap, and no more FILLED rows than allowed, in (anchor - window, anchor].
+
+    One cumulative count a symbol, O(A T + A N). A window that begins before the data has a gap.
+    """
+    starts_N = np.maximum(rows_N + 1 - rule.window_rows, 0)
+    short_N = rows_N + 1 < rule.window_rows
+    ungapped_NA = np.empty((rows_N.shape[0], series.mid_AT.shape[0]), dtype=np.bool_)
+    fresh_NA = np.empty_like(ungapped_NA)
+    limit = int(np.floor(rule.max_filled * rule.window_rows + 1e-9))
+    for a, (mid_T, flag_T) in enumerate(zip(series.mid_AT, series.flag_AT, strict=True)):
+        gaps = _running_count(~np.isfinite(mid_T) | (flag_T & _ABSENT != 0))
+        filled = _running_count(flag_T & int(Flag.FILLED) != 0)
+        ungapped_NA[:, a] = (gaps[rows_N + 1] == gaps[starts_N]) & ~short_N
+        fresh_NA[:, a] = filled[rows_N + 1] - filled[starts_N] <= limit
+    return ungapped_NA, fresh_NA
+
+
+def valid_rows(mid_T: Float64, flag_T: npt.NDArray[np.uint16]) -> Bools:
+    """Rows whose mid is a price one can measure a return from: known, positive, not of a crossed book."""
+    ok_T: Bools = np.isfinite(mid_T) & (mid_T > 0) & (flag_T & _UNTRUE == 0)
+    return ok_T
+
+
+def shifted(values_T: Bools, rows_N: Int64, steps: int) -> Bools:
+    """values[rows + steps], False outside the data."""
+    at = rows_N + steps
+    inside = (at >= 0) & (at < values_T.shape[0])
+    out: Bools = inside & values_T[np.where(inside, at, 0)]
+    return out
+
+
+def volatility(series: Series, a: int, half_life_h: float, steps: int) -> Float64:
+    """Causal sigma over ``steps`` rows of symbol ``a``, (T,)."""
+    rows = half_life_h * 3600 * NS_PER_S / series.grid.cadence_ns
+    valid_T = valid_rows(series.mid_AT[a], series.flag_AT[a])
+    return causal_sigma(series.mid_AT[a], valid_T, half_life_rows=rows, steps=steps)
+
+
+def first_reasons(
+    series: Series, rows_N: Int64, a: int, known_N: Bools, ungapped_NA: Bools, fresh_NA: Bools, rule: WindowRule
+) -> Int64:
+    """Number of the first reason (an index of ``REASONS``) to drop each anchor of target ``a``, -1 to keep it.
+
+    ``known_N`` says where the volatility is known.
+    """
+    valid_T = valid_rows(series.mid_AT[a], series.flag_AT[a])
+    faults = (
+        rows_N + 1 < rule.window_rows,
+        rows_N + rule.horizon_rows >= series.grid.n_rows,
+        ~ungapped_NA[:, a],
+        ~fresh_NA[:, a],
+        (ungapped_NA & fresh_NA).sum(axis=1) < rule.min_assets,
+        ~valid_T[rows_N],
+        ~shifted(valid_T, rows_N, rule.horizon_rows),
+        ~known_N,
+    )
+    return np.select(faults, list(range(len(REASONS))), default=-1).astype(np.int64)
+
+
+def _running_count(is_T: Bools) -> Int64:
+    """(T + 1,): how many of the first t are true."""
+    return np.concatenate([[0], np.cumsum(is_T, dtype=np.int64)])

@@ -1,0 +1,62 @@
+"""Age and overlap."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bml.dataset.weights import average_uniqueness, exponential_decay
+from bml.types import NS_PER_DAY
+
+NOW = 1000 * NS_PER_DAY
+
+
+def at(*days_ago: float) -> np.ndarray:
+    return np.array([NOW - round(d * NS_PER_DAY) for d in days_ago], dtype=np.int64)
+
+
+def test_a_weight_halves_every_half_life_and_the_mean_is_one() -> None:
+    w = exponential_decay(at(0, 30, 60), NOW, 30.0)
+    np.testing.assert_allclose(w / w[0], [1, 0.5, 0.25])
+    assert w.mean() == pytest.approx(1.0)
+
+
+def test_several_half_lives_are_averaged() -> None:
+    ages = at(0, 10, 90)
+    parts = [exponential_decay(ages, NOW, h) for h in (5.0, 50.0)]
+    np.testing.assert_allclose(exponential_decay(ages, NOW, [5.0, 50.0]), np.mean(parts, axis=0))
+
+
+def test_none_is_uniform_and_old_rows_do_not_underflow() -> None:
+    assert exponential_decay(at(1, 2), NOW, None).tolist() == [1, 1]
+    w = exponential_decay(at(900, 901), NOW, 0.5)
+    np.testing.assert_allclose(w, [1.6, 0.4])
+
+
+@pytest.mark.parametrize(("half_life", "message"), [(0, "positive"), ([], "positive"), (np.nan, "positive")])
+def test_bad_half_lives_are_refused(half_life: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        exponential_decay(at(1), NOW, half_life)
+
+
+def test_an_anchor_after_the_reference_is_refused() -> None:
+    with pytest.raises(ValueError, match="training rows only"):
+        exponential_decay(at(-1), NOW, 1.0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 20)), max_size=25))
+def test_uniqueness_equals_counting_second_by_second(pairs: list[tuple[int, int]]) -> None:
+    start = np.array([s for s, _ in pairs], dtype=np.int64)
+    stop = start + np.array([n for _, n in pairs], dtype=np.int64)
+    alive = [sum(s <= t < e for s, e in zip(start, stop, strict=True)) for t in range(70)]
+    expected = [np.mean([1 / alive[t] for t in range(s, e)]) for s, e in zip(start, stop, strict=True)]
+    np.testing.assert_allclose(average_uniqueness(start, stop), expected, rtol=1e-12)
+
+
+def test_180_overlapping_labels_count_as_one() -> None:
+    start = np.arange(18_000, dtype=np.int64) * 10
+    assert average_uniqueness(start, start + 1800).sum() == pytest.approx(100, rel=0.02)
+    with pytest.raises(ValueError, match="stop > start"):
+        average_uniqueness(start, start)
