@@ -1,0 +1,186 @@
+"""What every model has to beat, fitted on training rows only and deterministic, so anyone can refit them.
+
+prior             class shares of the training rows
+persistence       P(y | the last label of the same symbol that was known at the anchor)
+volatility_only   the training distribution of return / volatility, scaled by the volatility at the anchor:
+                  knows how much the market moves, nothing about where to
+logistic          multinomial logistic regression on features of the newest snapshot
+
+All share one form: ``Family.fit(dataset, rows, w_N)`` with training rows and their weights of mean 1, then
+``.proba(dataset, rows)`` -> (N, C) float64, every entry positive, rows summing to 1. They hold plain arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, Self
+
+import numpy as np
+
+from bml.types import DataError, Float64, Int64
+
+if TYPE_CHECKING:
+    from bml.dataset.dataset import Dataset
+
+#: standardised features are clipped here: one absurd snapshot must not own a forecast
+FEATURE_LIMIT = 10.0
+#: L2 penalties the logistic baseline chooses from, per row
+PENALTIES = (1.0, 0.1, 0.01, 0.001)
+
+
+class Baseline(Protocol):
+    @classmethod
+    def fit(cls, dataset: Dataset, rows: Int64, w_N: Float64) -> Self: ...
+
+    def proba(self, dataset: Dataset, rows: Int64) -> Float64: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    share_C: Float64
+
+    @classmethod
+    def fit(cls, dataset: Dataset, rows: Int64, w_N: Float64) -> Self:
+        return cls(shares(dataset.index.y_N[rows], w_N, len(dataset.class_names)))
+
+    def proba(self, dataset: Dataset, rows: Int64) -> Float64:
+        return np.tile(self.share_C, (rows.shape[0], 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Persistence:
+    """Row k of ``transition_XC`` is P(y | last label k); the last row, for "no label known yet", is the prior."""
+
+    transition_XC: Float64
+
+    @classmethod
+    def fit(cls, dataset: Dataset, rows: Int64, w_N: Float64) -> Self:
+        classes = len(dataset.class_names)
+        y_N, last_N = dataset.index.y_N[rows], dataset.last_y_N[rows]
+        prior_C = shares(y_N, w_N, classes)
+        count_XC = np.zeros((classes + 1, classes))
+        known = last_N >= 0
+        np.add.at(count_XC, (last_N[known], y_N[known]), w_N[known])
+        total_X1 = count_XC.sum(axis=1, keepdims=True)
+        return cls((count_XC + classes * prior_C) / (total_X1 + classes))  # as if the prior had been seen C times
+
+    def proba(self, dataset: Dataset, rows: Int64) -> Float64:
+        proba_NC: Float64 = self.transition_XC[dataset.last_y_N[rows]]  # -1 is the last row
+        return proba_NC
+
+
+@dataclass(frozen=True, slots=True)
+class VolatilityOnly:
+    """``z_M`` are the sorted training values of return / volatility, ``below_M1[m]`` the share of weight before m."""
+
+    z_M: Float64
+    below_M1: Float64
+
+    @classmethod
+    def fit(cls, dataset: Dataset, rows: Int64, w_N: Float64) -> Self:
+        z_N = dataset.index.return_N[rows] / dataset.vol_N[rows]
+        order = np.argsort(z_N, kind="stable")
+        return cls(z_N[order], np.concatenate([[0.0], np.cumsum(w_N[order])]) / w_N.sum())
+
+    def proba(self, dataset: Dataset, rows: Int64) -> Float64:
+        """P(z < edge), strictly, because a class holds its lower edge: an exact 0 is not split between two."""
+        edges_NE, vol_N = dataset.index.edges_NE[rows], dataset.vol_N[rows]
+        below_NE = self.below_M1[np.searchsorted(self.z_M, edges_NE / vol_N[:, None], side="left")]
+        mass_NC = np.diff(below_NE, axis=1, prepend=0.0, append=1.0)
+        seen, classes = self.z_M.shape[0], mass_NC.shape[1]
+        proba_NC: Float64 = (mass_NC * seen + 1.0) / (seen + classes)
+        return proba_NC
+
+
+@dataclass(frozen=True, slots=True)
+class Logistic:
+    """Standardised features times ``weight_PC`` plus ``bias_C``, mixed with the prior at the weight of C rows."""
+
+    mean_P: Float64
+    scale_P: Float64
+    weight_PC: Float64
+    bias_C: Float64
+    share_C: Float64
+    mix: float
+
+    @classmethod
+    def fit(cls, dataset: Dataset, rows: Int64, w_N: Float64) -> Self:
+        """The penalty is the one of ``PENALTIES`` with the best NLL on the last fifth of the training rows, whose
+        labels begin after those of the rest are known; then all rows are fitted with it."""
+        x_NP, y_N, classes = _features(dataset, rows), dataset.index.y_N[rows], len(dataset.class_names)
+        held = rows.shape[0] - rows.shape[0] // 5
+        penalty = PENALTIES[0]
+        if held < rows.shape[0]:
+            index = dataset.index
+            known = np.flatnonzero(index.label_stop_ns_N[rows[:held]] <= index.anchor_ns_N[rows[held]])
+            if known.shape[0]:
+                tried = [cls.of(x_NP[known], y_N[known], w_N[known], classes, value) for value in PENALTIES]
+                penalty = PENALTIES[int(np.argmin([_nll(t.of_features(x_NP[held:]), y_N[held:]) for t in tried]))]
+        return cls.of(x_NP, y_N, w_N, classes, penalty)
+
+    @classmethod
+    def of(cls, x_NP: Float64, y_N: Int64, w_N: Float64, classes: int, penalty: float) -> Self:
+        """Fit with ``penalty`` per row on the squared weights; one class among ``y_N`` leaves all weights 0."""
+        mean_P, std_P = x_NP.mean(axis=0), x_NP.std(axis=0)
+        scale_P = np.where(std_P > 1e-12, std_P, 1.0)
+        weight_PC, bias_C = np.zeros((x_NP.shape[1], classes)), np.full(classes, -np.inf)
+        seen = np.unique(y_N)
+        bias_C[seen] = 0.0
+        if seen.shape[0] > 1:
+            from sklearn.linear_model import LogisticRegression
+
+            solver = LogisticRegression(C=1.0 / (penalty * y_N.shape[0]), max_iter=5000, tol=1e-4)
+            solver.fit(_standardised(x_NP, mean_P, scale_P), y_N, sample_weight=w_N)
+            two = seen.shape[0] == 2  # sklearn then keeps one column, that of the second class
+            weight_PC[:, seen[1:] if two else seen] = solver.coef_.T
+            bias_C[seen[1:] if two else seen] = solver.intercept_
+        share_C = shares(y_N, w_N, classes)
+        return cls(mean_P, scale_P, weight_PC, bias_C, share_C, classes / (y_N.shape[0] + classes))
+
+    def proba(self, dataset: Dataset, rows: Int64) -> Float64:
+        return self.of_features(_features(dataset, rows))
+
+    def of_features(self, x_NP: Float64) -> Float64:
+        z_NP = _standardised(x_NP, self.mean_P, self.scale_P)
+        logits_NC = z_NP @ self.weight_PC + self.bias_C
+        odds_NC = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
+        fitted_NC = odds_NC / odds_NC.sum(axis=1, keepdims=True)
+        proba_NC: Float64 = (1.0 - self.mix) * fitted_NC + self.mix * self.share_C
+        return proba_NC
+
+
+#: in the order reports print them
+BASELINES: dict[str, type[Baseline]] = {
+    "prior": Prior,
+    "persistence": Persistence,
+    "volatility_only": VolatilityOnly,
+    "logistic": Logistic,
+}
+
+
+def shares(y_N: Int64, w_N: Float64, classes: int) -> Float64:
+    """Weighted class shares with one row added to each class (Laplace), so that none is 0."""
+    if y_N.shape[0] == 0:
+        raise DataError("a baseline needs training rows and the train block has none: widen the split")
+    count_C = np.bincount(y_N, weights=w_N, minlength=classes) + 1.0
+    share_C: Float64 = count_C / count_C.sum()
+    return share_C
+
+
+def _features(dataset: Dataset, rows: Int64) -> Float64:
+    """Features of the anchors without "age": a trend in time can only be extrapolated."""
+    from bml.dataset.features import anchor_features
+
+    x_NP, names = anchor_features(dataset, rows)
+    if not np.isfinite(x_NP).all():
+        bad = int(rows[np.argmin(np.isfinite(x_NP).all(axis=1))])
+        raise DataError(f"logistic: the anchor features of dataset row {bad} are not finite")
+    return x_NP[:, [k for k, name in enumerate(names) if name != "age"]]
+
+
+def _nll(proba_NC: Float64, y_N: Int64) -> float:
+    return float(-np.log(proba_NC[np.arange(y_N.shape[0]), y_N]).mean())
+
+
+def _standardised(x_NP: Float64, mean_P: Float64, scale_P: Float64) -> Float64:
+    return np.clip((x_NP - mean_P) / scale_P, -FEATURE_LIMIT, FEATURE_LIMIT)
