@@ -1,0 +1,254 @@
+"""The evaluation stage: one model, every baseline and, where it is known, the truth, on the same test rows."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from bml.evaluation import calibration as temperatures
+from bml.evaluation import metrics, plots
+from bml.evaluation.bootstrap import Interval, mean_interval
+from bml.evaluation.result import MODEL, ClassScore, Report, Score, verdicts
+from bml.registry import stage
+from bml.types import SPLITS, DataError, Float64, Int64, StoreError
+
+if TYPE_CHECKING:
+    from bml.dataset.dataset import Dataset
+    from bml.training.checkpoint import Checkpoint
+
+Forecasts = dict[str, Float64]
+
+
+@stage
+def evaluate(
+    dataset: Dataset,
+    checkpoint: Path,
+    *,
+    out: Path,
+    truth: Path | None = None,
+    calibration: Literal["temperature", "none"] = "temperature",
+    bins: int = 15,
+    min_support: int = 100,
+    draws: int = 2000,
+    seed: int = 7,
+    batch_size: int = 64,
+    device: str = "auto",
+) -> Report:
+    """Score ``checkpoint`` on the test block, beside the baselines and, given ``truth``, the best possible forecast.
+
+    The temperature is fitted on the calibrate block, baselines on the train block with the weights the model was
+    trained with. Differences of NLL come with a block-bootstrap interval (``draws``, ``seed``). Classes with
+    fewer than ``min_support`` test rows are warned of. Equal inputs give equal files on one machine.
+
+    Writes report.json, report.md, forecast.npz and PNGs into ``out``, each whole or not at all. Raises
+    StoreError (a checkpoint of other data), DataError (an empty block), GateError (too few rows to calibrate on).
+    """
+    from bml.training import checkpoint as checkpoints
+    from bml.training.predict import logits, softmax
+
+    net, about = checkpoints.load(checkpoint, dataset_digest=dataset.digest, class_names=dataset.class_names)
+    rows = dataset.fold.test
+    if rows.shape[0] == 0:
+        raise DataError("evaluate: the test block has no samples: widen it or the data's span")
+    y_N = dataset.index.y_N[rows]
+
+    logits_NC = logits(net, dataset, rows, batch_size=batch_size, device=device)
+    forecasts: Forecasts = {MODEL: softmax(logits_NC)}
+    scale: temperatures.Temperature | None = None
+    if calibration == "temperature":
+        held = dataset.fold.calibrate
+        held_logits_NC = logits(net, dataset, held, batch_size=batch_size, device=device)
+        scale = temperatures.fit_temperature(held_logits_NC, dataset.index.y_N[held])
+        forecasts = {MODEL: scale.apply(logits_NC), "model_raw": forecasts[MODEL]}
+    forecasts |= _baselines(dataset, about, rows)
+    baselines = tuple(name for name in forecasts if name not in (MODEL, "model_raw"))
+    if truth is not None:
+        forecasts["bayes"] = _bayes(dataset, truth, rows)
+
+    scores, interval = _scores(dataset, forecasts, rows, bins=bins, draws=draws, seed=seed)
+    gap = _gap_closed(scores)
+    report = Report(
+        n=int(rows.shape[0]), n_eff=dataset.n_eff["test"], test_start=_iso(dataset, rows[0]),
+        test_stop=_iso(dataset, rows[-1]), scores=scores, classes=_classes(dataset, forecasts[MODEL], y_N),
+        temperature=None if scale is None else scale.as_dict(), gap_closed=gap,
+        bootstrap_blocks=interval.blocks, bootstrap_block_s=interval.block_ns / 1e9,
+        sentences=verdicts(scores, baselines, gap), warnings=_warnings(dataset, scale, y_N, interval, min_support),
+        about=_about(dataset, about, checkpoint),
+    )  # fmt: skip
+    _write(Path(out), dataset, report, forecasts, _history(checkpoint), rows, bins)
+    return report
+
+
+def _baselines(dataset: Dataset, about: Checkpoint, rows: Int64) -> Forecasts:
+    from bml.models.baselines import BASELINES
+    from bml.training.losses import row_weights
+
+    train = dataset.fold.train
+    w_N = row_weights(dataset, train, about.training.get("half_life_days"))
+    return {name: family.fit(dataset, train, w_N).proba(dataset, rows) for name, family in BASELINES.items()}
+
+
+def _bayes(dataset: Dataset, truth: Path, rows: Int64) -> Float64:
+    """The true class probabilities at each anchor, symbol by symbol."""
+    from bml.evaluation import oracle
+
+    index = dataset.index
+    proba_NC = np.empty((rows.shape[0], len(dataset.class_names)))
+    for target in np.unique(index.target_N[rows]):
+        mine = np.flatnonzero(index.target_N[rows] == target)
+        at = rows[mine]
+        proba_NC[mine] = oracle.class_probabilities(
+            truth, dataset.symbols[target], index.anchor_ns_N[at], dataset.horizon_rows, index.edges_NE[at]
+        )
+    return proba_NC
+
+
+def _scores(
+    dataset: Dataset, forecasts: Forecasts, rows: Int64, *, bins: int, draws: int, seed: int
+) -> tuple[dict[str, Score], Interval]:
+    """All scores, and the last interval (blocks are the same for all)."""
+    y_N, anchor_ns_N = dataset.index.y_N[rows], dataset.index.anchor_ns_N[rows]
+    horizon_ns = int((dataset.index.label_stop_ns_N[rows] - anchor_ns_N).max())
+    model_N = metrics.nll_N(forecasts[MODEL], y_N)
+    scores = {}
+    for name, proba_NC in forecasts.items():
+        other_N = metrics.nll_N(proba_NC, y_N)
+        interval = mean_interval(model_N - other_N, anchor_ns_N, horizon_ns, draws=draws, seed=seed)
+        scores[name] = score = Score(
+            nll=float(other_N.mean()), rps=metrics.rps(proba_NC, y_N), brier=metrics.brier(proba_NC, y_N),
+            accuracy=metrics.accuracy(proba_NC, y_N),
+            weighted_f1=metrics.weighted_f1(metrics.confusion(proba_NC, y_N)),
+            ece=metrics.ece(proba_NC, y_N, bins=bins), classwise_ece=metrics.classwise_ece(proba_NC, y_N, bins=bins),
+        )  # fmt: skip
+        if name != MODEL:
+            scores[name] = replace(
+                score, skill=1.0 - float(model_N.mean()) / score.nll if score.nll > 0 else None,
+                nll_diff=interval.mean, nll_diff_lo=_or_none(interval.lo), nll_diff_hi=_or_none(interval.hi),
+            )  # fmt: skip
+    return scores, interval
+
+
+def _gap_closed(scores: dict[str, Score]) -> float | None:
+    """None without a truth, or where the prior is as good as the truth."""
+    if "bayes" not in scores:
+        return None
+    gap = scores["prior"].nll - scores["bayes"].nll
+    return (scores["prior"].nll - scores[MODEL].nll) / gap if gap > 0 else None
+
+
+def _classes(dataset: Dataset, proba_NC: Float64, y_N: Int64) -> tuple[ClassScore, ...]:
+    each = metrics.per_class(metrics.confusion(proba_NC, y_N))
+    return tuple(
+        ClassScore(
+            name=name, precision=float(each.precision_C[k]), recall=float(each.recall_C[k]), f1=float(each.f1_C[k]),
+            support=int(each.support_C[k]),
+        )
+        for k, name in enumerate(dataset.class_names)
+    )  # fmt: skip
+
+
+def _warnings(
+    dataset: Dataset, scale: temperatures.Temperature | None, y_N: Int64, interval: Interval, min_support: int
+) -> tuple[str, ...]:
+    support_C = np.bincount(y_N, minlength=len(dataset.class_names))
+    out = [
+        f"class {name!r} has {count} test rows (fewer than {min_support}): its scores are noise"
+        for name, count in zip(dataset.class_names, support_C, strict=True)
+        if count < min_support
+    ]
+    if scale is not None and scale.at_bound:
+        out.append(f"the temperature {scale.T:.3g} lies at the end of its range: the model carries no information, "
+                   "or the calibrate block is too small")  # fmt: skip
+    if math.isnan(interval.lo):
+        out.append(f"the test block holds {interval.blocks} blocks of one label's length: too few for intervals")
+    return (*out, *dataset.notes)
+
+
+def _about(dataset: Dataset, about: Checkpoint, path: Path) -> dict[str, Any]:
+    blocks = {name: int(getattr(dataset.fold, name).shape[0]) for name in SPLITS}
+    return {
+        "checkpoint": path.name, "model": about.model, "params": about.params, "epoch": about.epoch,
+        "training": about.training, "dataset_digest": dataset.digest, "rows": blocks, "n_eff": dict(dataset.n_eff),
+    }  # fmt: skip
+
+
+def _history(checkpoint: Path) -> dict[str, Any] | None:
+    """What training left beside the checkpoint; a checkpoint that was moved has none."""
+    path = checkpoint.with_name("history.json")
+    if not path.exists():
+        return None
+    try:
+        history: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise StoreError(f"{path}: not JSON: {error}") from error
+    return history
+
+
+def _write(
+    out: Path, dataset: Dataset, report: Report, forecasts: Forecasts, history: dict[str, Any] | None, rows: Int64,
+    bins: int,
+) -> None:  # fmt: skip
+    from bml.book.publish import publish
+    from bml.training.checkpoint import publish_json
+
+    for name, data in _pictures(dataset, report, forecasts, history, rows, bins).items():
+        publish(out / name, data)
+    arrays = {f"proba_{name}_NC": proba_NC for name, proba_NC in forecasts.items()}
+    index, buffer = dataset.index, io.BytesIO()
+    np.savez_compressed(
+        buffer, allow_pickle=False, ts_ns_N=index.anchor_ns_N[rows], row_N=rows, y_N=index.y_N[rows],
+        symbol_N=np.array(dataset.symbols)[index.target_N[rows]], edges_NE=index.edges_NE[rows],
+        class_names_C=np.array(dataset.class_names), **arrays,
+    )  # fmt: skip
+    publish(out / "forecast.npz", buffer.getvalue())
+    publish_json(out / "report.json", report.to_json())
+    shown = {name: what for name, what in PICTURES.items() if name != "training.png" or history is not None}
+    publish(out / "report.md", report.markdown(shown).encode())
+
+
+#: files and what they show
+PICTURES = {
+    "reliability.png": "Reliability of the likeliest class",
+    "confusion.png": "Confusion matrix, share of each row",
+    "class_shares.png": "Class shares per block",
+    "training.png": "Training curve",
+}
+
+
+def _pictures(
+    dataset: Dataset, report: Report, forecasts: Forecasts, history: dict[str, Any] | None, rows: Int64, bins: int
+) -> dict[str, bytes]:
+    y_N = dataset.index.y_N[rows]
+    curves = {}
+    for name in ("model_raw", MODEL):
+        if name in forecasts:
+            proba_NC = forecasts[name]
+            label = f"T = {report.temperature['T']:.2f}" if name == MODEL and report.temperature else "raw"
+            curves[label] = (proba_NC.max(axis=1), proba_NC.argmax(axis=1) == y_N)
+    count = f"n = {report.n:,}, n_eff = {report.n_eff:,.0f}"
+    bins = max(5, min(bins, int(report.n_eff) // 50))  # fewer labels a bin than that is a picture of noise
+    names = dataset.class_names
+    confusion_CC = metrics.confusion(forecasts[MODEL], y_N)
+    shares = {name: np.asarray(dataset.class_shares[name]) for name in SPLITS}
+    figures = {
+        "reliability.png": plots.reliability_diagram(curves, bins=bins, title=f"Reliability, test block ({count})"),
+        "confusion.png": plots.confusion_matrix(confusion_CC, names, title=f"Percent of row, test block ({count})"),
+        "class_shares.png": plots.class_shares(shares, names, title="Class shares per block"),
+    }
+    if history is not None:
+        figures["training.png"] = plots.training_curve(history["epochs"], history["best_epoch"], title="Training")
+    return {name: plots.png(figure) for name, figure in figures.items()}
+
+
+def _iso(dataset: Dataset, row: int) -> str:
+    return str(np.datetime64(int(dataset.index.anchor_ns_N[row]), "ns").astype("datetime64[s]")) + "Z"
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value

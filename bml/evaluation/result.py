@@ -1,0 +1,138 @@
+"""What an evaluation found: numbers, plain sentences about them, and the tables made of them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from bml.evaluation.tables import markdown_table, number, percent, span, text_table
+
+#: name of the forecast all others are compared with
+MODEL = "model"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """One forecaster on the test rows. ``nll_diff`` = NLL of the model - NLL of this one, below 0 when the model is
+    better, with a 95 % block-bootstrap interval; ``skill`` = 1 - NLL of the model / NLL of this one."""
+
+    nll: float
+    rps: float
+    brier: float
+    accuracy: float
+    weighted_f1: float
+    ece: float
+    classwise_ece: float
+    skill: float | None = None
+    nll_diff: float | None = None
+    nll_diff_lo: float | None = None
+    nll_diff_hi: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassScore:
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """``scores`` by forecaster ("model", "model_raw" before calibration, the baselines, "bayes"), all on the same
+    ``n`` test rows worth ``n_eff`` labels that do not overlap; ``sentences`` and ``warnings`` are for people."""
+
+    n: int
+    n_eff: float
+    test_start: str
+    test_stop: str
+    scores: dict[str, Score]
+    classes: tuple[ClassScore, ...]
+    temperature: dict[str, Any] | None
+    gap_closed: float | None  # (prior - model) / (prior - bayes) in NLL
+    bootstrap_blocks: int
+    bootstrap_block_s: float
+    sentences: tuple[str, ...]
+    warnings: tuple[str, ...]
+    about: dict[str, Any] = field(default_factory=dict)  # model, epoch, digests
+
+    def table(self) -> str:
+        """The model beside every baseline, plain text."""
+        parts = [self._title(), text_table(*self._scores())]
+        parts += [f"\n{line}" if k == 0 else line for k, line in enumerate(self.sentences)]
+        parts += [f"warning: {line}" for line in self.warnings]
+        return "\n".join(parts)
+
+    def markdown(self, images: dict[str, str]) -> str:
+        """The whole report; ``images`` maps a file name to what it shows."""
+        head = ("class", "precision", "recall", "F1", "support")
+        classes = [
+            (c.name, number(c.precision), number(c.recall), number(c.f1), f"{c.support:,}") for c in self.classes
+        ]
+        parts = [
+            "# Evaluation", self._title(), markdown_table(*self._scores()),
+            "`skill` is 1 - NLL of the model / NLL of the row; `NLL difference` is model - row, so below 0 the model "
+            f"is better. Intervals: 95 %, {self.bootstrap_blocks} blocks of {self.bootstrap_block_s:,.0f} s resampled.",
+            *self.sentences,
+        ]  # fmt: skip
+        if self.warnings:
+            parts += ["## Warnings", "\n".join(f"- {line}" for line in self.warnings)]
+        parts += ["## Per class", self._title(), markdown_table(head, classes)]
+        parts += [f"![{what}]({file})" for file, what in images.items()]
+        about = "\n".join(f"- {key}: {value}" for key, value in sorted(self.about.items()))
+        return "\n\n".join([*parts, "## About", about]) + "\n"
+
+    def scalars(self) -> dict[str, float]:
+        """Flat numbers for a tracker, "<forecaster>.<score>"; those that do not exist are left out."""
+        out = {f"{name}.{key}": v for name, score in self.scores.items() for key, v in asdict(score).items()}
+        out |= {"n": float(self.n), "n_eff": self.n_eff, "gap_closed": self.gap_closed}
+        if self.temperature is not None:
+            out["temperature"] = self.temperature["T"]
+        return {key: float(value) for key, value in out.items() if value is not None}
+
+    def to_json(self) -> dict[str, Any]:
+        return {"schema": "bml.report/1", **asdict(self)}
+
+    def _title(self) -> str:
+        return f"test block {self.test_start} to {self.test_stop}: n = {self.n:,}, n_eff = {self.n_eff:,.1f}"
+
+    def _scores(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        head = ("forecast", "NLL", "skill", "NLL difference", "95 % interval", "RPS", "Brier", "accuracy",
+                "wF1", "ECE", "class ECE")  # fmt: skip
+        rows: list[tuple[str, ...]] = [
+            (
+                name, number(s.nll), percent(s.skill), number(s.nll_diff, sign=True),
+                span(s.nll_diff_lo, s.nll_diff_hi), number(s.rps), number(s.brier), number(s.accuracy),
+                number(s.weighted_f1), number(s.ece), number(s.classwise_ece),
+            )
+            for name, s in self.scores.items()
+        ]  # fmt: skip
+        return head, rows
+
+
+def verdicts(scores: dict[str, Score], baselines: tuple[str, ...], gap_closed: float | None) -> tuple[str, ...]:
+    """One plain sentence per baseline that is not clearly beaten, or one that all are; and the gap to the optimum."""
+    lines = []
+    for name in baselines:
+        told = _verdict(name, scores[MODEL].nll, scores[name])
+        if told:
+            lines.append(told)
+    if not lines:
+        lines.append(f"The model beats every baseline ({', '.join(baselines)}); every interval excludes 0.")
+    if gap_closed is not None:
+        lines.append(
+            f"The model closes {100 * gap_closed:.1f} % of the gap between the prior and the best possible forecast."
+        )
+    return tuple(lines)
+
+
+def _verdict(name: str, model_nll: float, other: Score) -> str | None:
+    interval = span(other.nll_diff_lo, other.nll_diff_hi)
+    told = f"NLL {model_nll:.4f} against {other.nll:.4f}, difference {number(other.nll_diff, sign=True)}"
+    told += ", no interval: the test block is too short" if interval == "-" else f", 95 % interval {interval}"
+    if model_nll >= other.nll:
+        return f"The model does not beat {name}: {told}."
+    if other.nll_diff_hi is None or other.nll_diff_hi >= 0:
+        return f"The model is ahead of {name}, but not beyond chance: {told}."
+    return None

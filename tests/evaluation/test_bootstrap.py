@@ -1,0 +1,60 @@
+"""The interval must cover the truth when labels overlap; the naive one, shown beside it, does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bml.evaluation.bootstrap import mean_interval
+
+STEP = 10
+
+
+def overlapping_scores(rng: np.random.Generator, n: int, horizon: int) -> np.ndarray:
+    """Scores of true mean 0 that share most of their interval with their neighbours."""
+    noise = rng.normal(size=n + horizon - 1)
+    return np.convolve(noise, np.ones(horizon) / np.sqrt(horizon), mode="valid")
+
+
+def test_covers_where_the_naive_interval_does_not() -> None:
+    rng = np.random.default_rng(0)
+    n, horizon, runs = 6000, 20, 200
+    anchor_N = np.arange(n) * STEP
+    covered = naive = 0
+    for run in range(runs):
+        score_N = overlapping_scores(rng, n, horizon)
+        interval = mean_interval(score_N, anchor_N, horizon * STEP, draws=400, seed=run)
+        assert interval.block_ns >= horizon * STEP
+        covered += interval.lo <= 0.0 <= interval.hi
+        half = 1.96 * score_N.std() / np.sqrt(n)
+        naive += abs(score_N.mean()) <= half
+    assert 0.89 <= covered / runs <= 0.99
+    assert naive / runs < 0.6
+
+
+def test_rows_of_one_time_stay_together() -> None:
+    """Twice the same symbol is no new evidence: the interval must not shrink."""
+    rng = np.random.default_rng(1)
+    score_N, anchor_N = overlapping_scores(rng, 3000, 10), np.arange(3000) * STEP
+    one = mean_interval(score_N, anchor_N, 10 * STEP)
+    two = mean_interval(np.repeat(score_N, 2), np.repeat(anchor_N, 2), 10 * STEP)
+    assert two.hi - two.lo == pytest.approx(one.hi - one.lo, rel=1e-9)
+
+
+def test_is_seeded_and_exact_without_spread() -> None:
+    score_N, anchor_N = np.random.default_rng(2).normal(size=500), np.arange(500) * STEP
+    assert mean_interval(score_N, anchor_N, STEP) == mean_interval(score_N, anchor_N, STEP)
+    flat = mean_interval(np.full(500, 0.25), anchor_N, STEP)
+    assert (flat.mean, flat.lo, flat.hi) == (0.25, 0.25, 0.25)
+
+
+def test_too_short_a_block_has_no_interval() -> None:
+    short = mean_interval(np.arange(50.0), np.arange(50) * STEP, 100 * STEP)
+    assert short.blocks == 1
+    assert np.isnan(short.lo)
+    assert np.isnan(short.hi)
+
+
+def test_nonsense_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs rows"):
+        mean_interval(np.empty(0), np.empty(0, np.int64), STEP)

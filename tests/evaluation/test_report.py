@@ -1,0 +1,203 @@
+"""A whole evaluation on a small market: files, honesty about baselines, nothing of the test block in any fit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bml.dataset.dataset import Dataset
+from bml.evaluation import metrics, oracle
+from bml.evaluation.report import Report, evaluate
+from bml.evaluation.result import Score, verdicts
+from bml.training.fit import train
+from bml.types import DataError, GateError, StoreError
+from tests.training.small_market import build
+
+PARAMS = {"stem": 8, "channels": 8, "hidden": 8, "recent": 8, "long_channels": 4, "head": 16}
+FILES = {"report.json", "report.md", "forecast.npz", "reliability.png", "confusion.png", "class_shares.png"}
+BASELINES = ("prior", "persistence", "volatility_only", "logistic")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return build(tmp_path_factory.mktemp("market"), days=6)
+
+
+@pytest.fixture(scope="module")
+def best(market: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("model")
+    options: dict[str, Any] = {"epochs": 5, "batch_size": 32, "learning_rate": 3e-3, "progress": False}
+    return train(market, out=out, params=PARAMS, device="cpu", **options).checkpoint
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("report")
+
+
+@pytest.fixture(scope="module")
+def report(market: Dataset, best: Path, folder: Path) -> Report:
+    return evaluate(market, best, out=folder, device="cpu", draws=300)
+
+
+def test_files_are_written_and_agree(market: Dataset, report: Report, folder: Path) -> None:
+    assert {file.name for file in folder.iterdir()} == FILES | {"training.png"}
+    document = json.loads((folder / "report.json").read_text())
+    assert document["scores"]["model"]["nll"] == report.scores["model"].nll
+    assert "| volatility_only |" in (folder / "report.md").read_text()
+    with np.load(folder / "forecast.npz", allow_pickle=False) as forecast:
+        np.testing.assert_array_equal(forecast["ts_ns_N"], market.index.anchor_ns_N[market.fold.test])
+        assert set(forecast["symbol_N"]) == set(market.targets)
+        for name, score in report.scores.items():
+            assert metrics.nll(forecast[f"proba_{name}_NC"], forecast["y_N"]) == pytest.approx(score.nll)
+
+
+def test_the_planted_signal_beats_every_baseline_of_the_clock(report: Report) -> None:
+    assert list(report.scores) == ["model", "model_raw", *BASELINES]
+    for name in ("prior", "volatility_only"):
+        score = report.scores[name]
+        assert score.skill is not None
+        assert score.skill > 0.1
+        assert score.skill == pytest.approx(1 - report.scores["model"].nll / score.nll)
+        assert score.nll_diff_lo is not None
+        assert score.nll_diff_hi is not None
+        assert score.nll_diff_lo < report.scores["model"].nll - score.nll < score.nll_diff_hi < 0
+    assert report.temperature is not None
+    assert report.scores["model"].accuracy == report.scores["model_raw"].accuracy
+
+
+def test_table_is_aligned_and_says_what_it_counts(market: Dataset, report: Report) -> None:
+    lines = report.table().splitlines()
+    assert f"n = {market.fold.test.shape[0]:,}, n_eff = {market.n_eff['test']:,.1f}" in lines[0]
+    table = lines[1 : 2 + len(report.scores)]
+    ends = [line.rindex(" ") for line in table]
+    assert len(set(map(len, table))) == 1
+    assert max(ends) - min(ends) <= len("class ECE")
+    assert [line.split()[0] for line in table[1:]] == list(report.scores)
+
+
+def test_scalars_are_flat_numbers(report: Report) -> None:
+    scalars = report.scalars()
+    assert scalars["volatility_only.skill"] == report.scores["volatility_only"].skill
+    assert scalars["n_eff"] == report.n_eff
+    assert all(isinstance(value, float) and np.isfinite(value) for value in scalars.values())
+
+
+def test_equal_inputs_give_equal_files(
+    market: Dataset, best: Path, folder: Path, report: Report, tmp_path: Path
+) -> None:
+    evaluate(market, best, out=tmp_path, device="cpu", draws=300)
+    for file in folder.iterdir():
+        assert (tmp_path / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_temperature_is_fitted_without_the_test_block(
+    market: Dataset, best: Path, report: Report, tmp_path: Path
+) -> None:
+    saved = market.index.y_N.copy()
+    market.index.y_N[market.fold.test] = (saved[market.fold.test] + 1) % len(market.class_names)
+    try:
+        other = evaluate(market, best, out=tmp_path, device="cpu", draws=50)
+    finally:
+        market.index.y_N[:] = saved
+    assert other.temperature == report.temperature
+    assert other.scores["model"].nll > report.scores["model"].nll
+    assert "does not beat" in other.table()
+
+
+def test_truth_gives_the_share_of_the_gap(
+    market: Dataset, best: Path, report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, np.ndarray] = {}
+
+    def know(path: Path, symbol: str, ts_ns_N: np.ndarray, steps: int, edges_NE: np.ndarray) -> np.ndarray:
+        assert steps == market.horizon_rows
+        asked[symbol] = ts_ns_N
+        mine = market.index.target_N[market.fold.test] == market.symbols.index(symbol)
+        return np.eye(4)[market.index.y_N[market.fold.test][mine]] * 0.6 + 0.1
+
+    monkeypatch.setattr(oracle, "class_probabilities", know)
+    known = evaluate(market, best, out=tmp_path, truth=tmp_path / "truth.h5", device="cpu", draws=50)
+    assert set(asked) == set(market.targets)
+    nll = {name: score.nll for name, score in known.scores.items()}
+    assert nll["bayes"] == pytest.approx(-np.log(0.7))
+    assert known.gap_closed == pytest.approx((nll["prior"] - nll["model"]) / (nll["prior"] - nll["bayes"]))
+    assert "% of the gap" in known.table()
+    assert known.scores["volatility_only"] == replace(
+        report.scores["volatility_only"],
+        nll_diff_lo=known.scores["volatility_only"].nll_diff_lo,
+        nll_diff_hi=known.scores["volatility_only"].nll_diff_hi,
+    )
+
+
+def test_without_calibration_the_model_is_the_raw_one(
+    market: Dataset, best: Path, report: Report, tmp_path: Path
+) -> None:
+    alone = best.with_name("best.safetensors").rename(tmp_path / "moved.safetensors")
+    try:
+        raw = evaluate(
+            market, alone, out=tmp_path / "out", calibration="none", device="cpu", min_support=10**6, draws=50
+        )
+    finally:
+        alone.rename(best)
+    assert raw.temperature is None
+    assert raw.scores["model"].nll == report.scores["model_raw"].nll
+    assert "model_raw" not in raw.scores
+    assert {file.name for file in (tmp_path / "out").iterdir()} == FILES  # no history beside it: no training curve
+    assert len([line for line in raw.warnings if "its scores are noise" in line]) == len(market.class_names)
+
+
+def test_noise_is_called_noise(tmp_path: Path) -> None:
+    noise = build(tmp_path / "market", days=6, signal=0.0)
+    model = train(noise, out=tmp_path / "model", params=PARAMS, epochs=2, max_batches=8, progress=False, device="cpu")
+    told = evaluate(noise, model.checkpoint, out=tmp_path / "report", device="cpu", draws=300).table()
+    assert "does not beat" in told or "not beyond chance" in told
+    assert "beats every baseline" not in told
+
+
+def test_what_cannot_be_evaluated_is_told(market: Dataset, best: Path, tmp_path: Path) -> None:
+    none = np.array([], dtype=np.int64)
+    no_test = replace(market, fold=replace(market.fold, test=none))
+    few = replace(market, fold=replace(market.fold, calibrate=market.fold.calibrate[:20]))
+    for dataset in (no_test, few):
+        dataset.__dict__["digest"] = market.digest
+    with pytest.raises(DataError, match="test block has no samples"):
+        evaluate(no_test, best, out=tmp_path)
+    with pytest.raises(GateError, match="20 rows in the calibrate block"):
+        evaluate(few, best, out=tmp_path, device="cpu")
+    other = replace(market, last_y_N=market.last_y_N + 1)
+    with pytest.raises(StoreError, match="trained on dataset"):
+        evaluate(other, best, out=tmp_path)
+
+
+def test_verdicts_in_plain_words() -> None:
+    def score(nll: float, **more: float) -> Score:
+        return Score(nll=nll, rps=0, brier=0, accuracy=0, weighted_f1=0, ece=0, classwise_ece=0, **more)
+
+    scores = {
+        "model": score(1.5),
+        "worse": score(1.6, nll_diff=-0.1, nll_diff_lo=-0.15, nll_diff_hi=-0.05),
+        "unclear": score(1.52, nll_diff=-0.02, nll_diff_lo=-0.05, nll_diff_hi=0.01),
+        "better": score(1.4, nll_diff=0.1, nll_diff_lo=0.05, nll_diff_hi=0.15),
+        "short": score(1.6, nll_diff=-0.1),
+    }
+    assert verdicts(scores, ("worse",), None) == ("The model beats every baseline (worse); every interval excludes 0.",)
+    unclear, better, short = verdicts(scores, ("worse", "unclear", "better", "short"), None)
+    assert unclear.startswith("The model is ahead of unclear, but not beyond chance: NLL 1.5000 against 1.5200")
+    assert better.startswith("The model does not beat better: NLL 1.5000 against 1.4000, difference +0.1000")
+    assert "no interval: the test block is too short" in short
