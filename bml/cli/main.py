@@ -1,0 +1,54 @@
+"""The command ``bml``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from bml import __version__
+from bml.cli import configs, diagnosis, exits, inspection, stages
+
+# plain help: the rich one takes twice as long to import, and pages and greps worse
+app = typer.Typer(
+    name="bml",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=exits.EPILOG,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"bml {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Order-book rows into tensors, calibrated models and honest reports."""
+
+
+for command in (stages.preprocess, stages.train, stages.evaluate, stages.run, inspection.inspect, diagnosis.doctor):
+    app.command(epilog=exits.EPILOG)(command)
+app.add_typer(configs.app, name="config")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    exits.handle_signals()
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(exits.INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Options that several commands share, and what they do before a command starts."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from bml.config import Config
+
+ConfigPath = Annotated[str, typer.Argument(metavar="CONFIG", help="YAML file of the run.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace one value, such as data.cadence_s=5; repeatable."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only warnings and errors on stderr.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug messages.")]
+
+
+def start_logging(quiet: bool, debug: bool) -> None:
+    """Logs go to stderr: warnings when quiet, ours in detail when debugging."""
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("bml").setLevel(logging.WARNING if quiet else logging.DEBUG if debug else logging.INFO)
+
+
+def load(config: str, overrides: list[str] | None, stages: tuple[str, ...] | None = None) -> Config:
+    """The configuration named on the command line, with its ``--set`` values."""
+    from bml import config as configuration
+
+    return configuration.load(config, overrides or (), stages=stages)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout; NaN and infinity, which JSON has no word for, become null."""
+    print(json.dumps(_finite(document), indent=2, default=_plain))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    if hasattr(value, "tolist"):  # numpy scalars and arrays
+        return _finite(value.tolist())
+    return value
+
+
+def _plain(value: object) -> str:
+    return str(value)

@@ -1,0 +1,261 @@
+"""The stages in their order, what they hand over, and where it is recorded.
+
+Each stage writes its outputs below ``store.root`` and leaves a :class:`~bml.types.RunRef` (see
+:mod:`bml.handover`), so that stages can run in one process or on different days: the next stage reads the
+reference, checks that it still fits the configuration, and links its MLflow run to it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bml import handover
+from bml.book import summary
+from bml.book.days import DayBuilder, DaySummary, Learned, days_between, publish, spread, store_digest
+from bml.book.store import DayStore
+from bml.config import Config, digest
+from bml.config.params import accepts
+from bml.sources.base import HasTruth, Source
+from bml.types import ConfigError, DataError, RunRef
+
+if TYPE_CHECKING:
+    from bml.cli.progress import Progress
+    from bml.dataset.dataset import Dataset
+    from bml.tracking import Tracker
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageResult:
+    """What a stage shows: a text table for people, a document for programs, references for what follows."""
+
+    table: str
+    document: dict[str, Any]
+    ref: RunRef
+    places: dict[str, str] = field(default_factory=dict)
+
+
+def preprocess(cfg: Config, tracker: Tracker, progress: Progress, *, force: bool = False) -> StageResult:
+    """Collect, build and publish every symbol-day of the configuration that is not there yet.
+
+    ``force`` builds days again that are there (a day file is replaced whole, never changed).
+    Raises DataError when a symbol has no rows at all; whatever was finished before an error stays.
+    """
+    days = days_between(cfg.data.start, cfg.data.stop)
+    with _open_source(cfg) as source:
+        learned = _learned(cfg, source, progress)
+        store = DayStore(cfg.store.root, store_digest(cfg, learned))
+        summaries = _publish_all(cfg, source, store, learned, days, progress, force=force)
+        outputs = {"days": "days"}
+        if isinstance(source, HasTruth):
+            outputs["truth"] = handover.below(cfg, source.write_truth(cfg.store.root / "truth" / store.digest[:8]))
+        origin = source.describe()
+    refs = _record_preprocess(cfg, tracker, summaries, origin, learned, store.digest, outputs)
+    handover.save(cfg, "preprocess", refs[-1], learned=learned)
+    totals = summary.by_symbol(summaries)
+    return StageResult(
+        table=summary.table(totals),
+        document={"store": str(cfg.store.root), "digest": store.digest, "symbols": totals},
+        ref=refs[-1],
+        places={"day files": str(cfg.store.root / "days")},
+    )
+
+
+def train(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
+    """Index the windows, split them by time and fit the configured model; needs the day files."""
+    from bml.dataset import describe
+
+    upstream, store = handover.day_store(cfg)
+    progress.phase("dataset", None)
+    dataset = cfg.features.function()(cfg, store, **cfg.features.params)
+    path = cfg.store.root / "datasets" / f"{cfg.name}-{dataset.digest[:8]}.h5"
+    dataset.save(path)
+    prepared = _record_dataset(cfg, tracker, dataset, upstream, path)
+    handover.save(cfg, "dataset", prepared)
+    progress.done()
+
+    key = _trained_digest(cfg, dataset)
+    folder = cfg.store.root / "models" / f"{cfg.name}-{key[:8]}"
+    with tracker.stage("model-training", params=cfg.document["stages"]["train"], upstream=[upstream, prepared]) as run:
+        result = cfg.train.function()(
+            dataset, out=folder, on_epoch=run.metrics, progress=progress.show, **cfg.train.params
+        )
+        run.metrics({"best_epoch": result.best_epoch, "best_early_stop_nll": result.best_nll})
+        run.artifact(result.checkpoint)
+        run.artifact(result.checkpoint.with_suffix(".json"))
+        outputs = {"checkpoint": handover.below(cfg, result.checkpoint), "dataset": handover.below(cfg, path)}
+        ref = run.ref(digest=key, outputs=outputs)
+    handover.save(cfg, "train", ref)
+    document = {"epochs": len(result.history), "best_epoch": result.best_epoch, "best_nll": result.best_nll}
+    told = dataset.summary()
+    fitted = f"best epoch {result.best_epoch} of {len(result.history)}: early-stop NLL {result.best_nll:.4f}"
+    return StageResult(
+        table=f"{describe.table(told)}\n{fitted}",
+        document={**document, "checkpoint": str(result.checkpoint), "dataset": told},
+        ref=ref,
+        places={"checkpoint": str(result.checkpoint), "dataset": str(path)},
+    )
+
+
+def evaluate(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
+    """Calibrate the trained model on its own slice and score it on the test block beside every baseline."""
+    from bml.dataset.dataset import Dataset
+
+    upstream, store = handover.day_store(cfg)
+    trained = handover.load(cfg, "train").ref
+    dataset = Dataset.load(cfg.store.root / trained.outputs["dataset"], store)
+    if trained.digest != _trained_digest(cfg, dataset):
+        raise ConfigError(
+            f"stages.features or stages.train changed since the model was trained; run  bml train {cfg.path}"
+        )
+    truth = upstream.outputs.get("truth")
+    folder = cfg.store.root / "reports" / f"{cfg.name}-{trained.digest[:8]}"
+    progress.phase("evaluate", None)
+    with tracker.stage(
+        "model-training",
+        name=f"{cfg.name}-evaluation",
+        params=cfg.document["stages"]["evaluate"],
+        upstream=[upstream, handover.load(cfg, "dataset").ref, trained],
+    ) as run:
+        report = cfg.evaluate.function()(
+            dataset,
+            cfg.store.root / trained.outputs["checkpoint"],
+            out=folder,
+            truth=None if truth is None else cfg.store.root / truth,
+            **cfg.evaluate.params,
+        )
+        run.metrics(report.scalars())
+        for file in sorted(folder.iterdir()):
+            run.artifact(file)
+        ref = run.ref(
+            digest=digest(trained.digest, cfg.document["stages"]["evaluate"]),
+            outputs={"report": handover.below(cfg, folder)},
+        )
+    progress.done()
+    handover.save(cfg, "evaluate", ref)
+    return StageResult(table=report.table(), document=report.to_json(), ref=ref, places={"report": str(folder)})
+
+
+def _trained_digest(cfg: Config, dataset: Dataset) -> str:
+    """Names a trained model: how it was trained, on which windows."""
+    stages = cfg.document["stages"]
+    return digest(stages["features"], stages["train"], dataset.digest)
+
+
+def run(cfg: Config, tracker: Tracker, progress: Progress) -> list[StageResult]:
+    """preprocess, train, evaluate."""
+    return [preprocess(cfg, tracker, progress), train(cfg, tracker, progress), evaluate(cfg, tracker, progress)]
+
+
+def _open_source(cfg: Config) -> Source:
+    fn = cfg.collect.function()
+    injected = {"data": cfg.data} if accepts(fn, "data") else {}
+    source: Source = fn(**injected, **cfg.collect.params)
+    return source
+
+
+def _learned(cfg: Config, source: Source, progress: Progress) -> Learned:
+    """What the steps learn from days of the training span, read back when the same question was asked before."""
+    days = spread(_train_days(cfg))
+    stages = cfg.document["stages"]
+    key = digest(
+        [stages["collect"], stages["data_object"], stages["preprocess"]],
+        [cfg.data.cadence_s, cfg.data.phase_ms, list(cfg.data.symbols), [str(day) for day in days]],
+    )
+    path = cfg.store.root / "learned" / f"{key[:16]}.json"
+    if path.exists():
+        learned: Learned = json.loads(path.read_text())
+        return learned
+    progress.phase("learn from the training span", None)
+    learned = DayBuilder(cfg, source).learn(cfg.data.symbols, days)
+    handover.write_json(path, learned)
+    progress.done()
+    return learned
+
+
+def _train_days(cfg: Config) -> list[dt.date]:
+    """The days steps may learn from: those of the training span, or all when nothing is to be trained."""
+    if not cfg.features.written:
+        return days_between(cfg.data.start, cfg.data.stop)
+    from bml.dataset.splits import train_span
+
+    start, stop = train_span(cfg.data.start, cfg.data.stop, cfg.features.params.get("split"))
+    return days_between(start, stop)
+
+
+def _publish_all(
+    cfg: Config,
+    source: Source,
+    store: DayStore,
+    learned: Learned,
+    days: Sequence[dt.date],
+    progress: Progress,
+    *,
+    force: bool,
+) -> list[DaySummary]:
+    builder = DayBuilder(cfg, source, learned)
+    meta = {"origin": source.describe(), "learned": learned}
+    summaries = []
+    progress.phase("preprocess", len(days) * len(cfg.data.symbols))
+    for day in days:
+        for symbol in cfg.data.symbols:
+            summaries.append(publish(builder, store, symbol, day, meta=meta, force=force))
+            progress.advance(note=f"{symbol} {day}")
+    progress.done()
+    for symbol in cfg.data.symbols:
+        if not any(s.counts.get("n_rows", 0) for s in summaries if s.symbol == symbol):
+            raise DataError(
+                f"{symbol}: the source has no rows in [{cfg.data.start}, {cfg.data.stop}); check data.start, data.stop "
+                "and the symbol's spelling"
+            )
+    return summaries
+
+
+def _record_preprocess(
+    cfg: Config,
+    tracker: Tracker,
+    summaries: Sequence[DaySummary],
+    origin: dict[str, str | int | float],
+    learned: Learned,
+    store_key: str,
+    outputs: dict[str, str],
+) -> list[RunRef]:
+    """One run in each of the three experiments left of the dataset, linked in a chain."""
+    stages = cfg.document["stages"]
+    totals = summary.by_symbol(summaries)
+    refs: list[RunRef] = []
+    for stage, params, keys in (
+        ("data-collection", {"collect": stages["collect"], "origin": origin}, ("n_rows",)),
+        ("data-object", {"data_object": stages["data_object"]}, ("n_rows", "n_snapshots")),
+        ("preprocessing", {"preprocess": stages["preprocess"], "learned": learned, "data": cfg.document["data"]}, None),
+    ):
+        with tracker.stage(stage, params=params, upstream=refs) as run:
+            run.metrics(
+                {
+                    f"{symbol}.{key}": float(value)
+                    for symbol, total in totals.items()
+                    for key, value in total.items()
+                    if keys is None or key in keys
+                }
+            )
+            if stage == "preprocessing":
+                run.text("quality.json", json.dumps([_plain(s) for s in summaries], indent=1))
+            refs.append(run.ref(digest=digest(stage, store_key, origin), outputs=outputs))
+    return refs
+
+
+def _record_dataset(cfg: Config, tracker: Tracker, dataset: Dataset, upstream: RunRef, path: Path) -> RunRef:
+    params = {"features": cfg.document["stages"]["features"]}
+    with tracker.stage("dataset-preparation", params=params, upstream=[upstream]) as run:
+        told = dataset.summary()
+        run.text("dataset.json", json.dumps(told, indent=1))
+        run.metrics({f"n_{split}": float(count) for split, count in told["rows"].items()})
+        return run.ref(digest=dataset.digest, outputs={"dataset": handover.below(cfg, path)})
+
+
+def _plain(day: DaySummary) -> dict[str, Any]:
+    return {**asdict(day), "day": str(day.day)}
