@@ -7,7 +7,7 @@ SOURCES := setup.py pyproject.toml constraints.txt $(wildcard csrc/bind/*.cpp cs
 	$(shell find bml -name '*.pyx')
 DEMO_STORE ?= bml-store/demo
 
-.PHONY: help demo test test-all lint format sanitize clean
+.PHONY: help demo test test-all lint format sanitize bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ format: $(STAMP)  ## rewrite the sources in the house format
 sanitize: $(STAMP)  ## C++ tests and kernel tests under ASan and UBSan
 	bash csrc/tests/run.sh
 	PYTHON=$(abspath $(BIN)/python) bash csrc/tests/sanitized_pytest.sh
+
+bench: $(STAMP)  ## kernels beside a memcpy of the same bytes
+	$(BIN)/python bench/kernels.py
 
 clean:  ## remove what was built (never data)
 	rm -rf build dist *.egg-info $(VENV)

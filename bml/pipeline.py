@@ -20,6 +20,7 @@ from bml.book.days import DayBuilder, DaySummary, Learned, days_between, publish
 from bml.book.store import DayStore
 from bml.config import Config, digest
 from bml.config.params import accepts
+from bml.config.secret import redact_text
 from bml.sources.base import HasTruth, Source
 from bml.types import ConfigError, DataError, RunRef
 
@@ -137,7 +138,10 @@ def evaluate(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
         )
     progress.done()
     handover.save(cfg, "evaluate", ref)
-    return StageResult(table=report.table(), document=report.to_json(), ref=ref, places={"report": str(folder)})
+    places = {"report and pictures": str(folder)}
+    if cfg.tracking.enabled:
+        places["MLflow store"] = redact_text(tracker.uri)
+    return StageResult(table=report.table(), document=report.to_json(), ref=ref, places=places)
 
 
 def _trained_digest(cfg: Config, dataset: Dataset) -> str:
