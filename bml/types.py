@@ -91,6 +91,8 @@ class DepthRows:
     ``level_N`` int32 counts from 1 = best. ``batch_N`` (larger = later) settles duplicates; ``sequence_N``
     is the exchange's own counter. ``ordered`` says that row order is arrival order (a file, not a table).
     Rows before ``counted_from_ns`` are look-back: they may be carried forward, but belong to another day's report.
+    ``price_keyed``: the source ranked levels by price, broken rows after all good ones of their time and side.
+    ``superseded_ns_N`` are the times of rows it left out because their time has rows of a larger batch.
     """
 
     symbol: str
@@ -105,6 +107,8 @@ class DepthRows:
     ordered: bool = False
     counted_from_ns: int | None = None
     query: str = ""
+    price_keyed: bool = False
+    superseded_ns_N: Int64 | None = None
 
     @property
     def n_rows(self) -> int:

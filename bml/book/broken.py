@@ -7,8 +7,8 @@ from typing import NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from bml.book.report import iso
-from bml.types import ASK, BID, DataError, DepthRows, Float64, Int64
+from bml.book.report import Bools, iso
+from bml.types import ASK, BID, DataError, DepthRows, Float64, Floats, Int64
 
 #: bytes of a block of snapshots: it and its masks stay in the cache of one core
 BLOCK_BYTES = 1 << 20
@@ -19,26 +19,49 @@ def block_length(book_TLF: npt.NDArray[np.floating]) -> int:
     return max(1, BLOCK_BYTES // max(1, book_TLF[:1].nbytes))
 
 
+def broken_rows(px_N: Floats, qty_N: Floats) -> Bools:
+    """(N,) rows that are no cell of a book: not 0 < price < inf, or not 0 <= quantity < inf; NaN is neither.
+
+    Zero is compared with zero and with nothing next to it, so the answer holds in a process that flushes denormals.
+    """
+    good_N = (px_N > 0) & (px_N < np.inf)
+    good_N &= (qty_N >= 0) & (qty_N < np.inf)
+    return np.asarray(~good_N)
+
+
+def deep(rows: DepthRows, levels: int) -> Bools:
+    """(N,) rows that are left out as deeper than ``levels``; broken rows of a price-keyed book never are.
+
+    Their rank says nothing: a book may be full with good levels and still have had a broken row.
+    """
+    deep_N = rows.level_N > levels
+    if rows.price_keyed and deep_N.any():
+        deep_N &= ~broken_rows(*rows.columns)
+    return deep_N
+
+
 def clear(rows: DepthRows, ts_ns_T: Int64, book_TLF: Float64, *, refuse: bool) -> Int64:
     """Make every broken cell of ``book_TLF`` NaN, in place; how many there were per snapshot, int64 (T,).
 
-    Rows of a sided source without price and quantity leave no trace in the book, so they are counted from
-    ``rows``; those deeper than the book are not. ``refuse``: DataError for the first one instead.
+    Broken rows that leave no trace in the book are counted from ``rows``: those of a sided source without price
+    and quantity, and those of a price-keyed one whose rank is beyond the book. Others deeper than the book are
+    not counted. ``refuse``: DataError for the first one instead.
     """
     time, level, side = _cells(book_TLF)
-    named = _named_nan(rows, book_TLF.shape[1])
+    unseen = _unseen(rows, book_TLF.shape[1])
     count_T = np.bincount(time, minlength=len(ts_ns_T)).astype(np.int64)
-    if len(named):
-        count_T += np.bincount(np.searchsorted(ts_ns_T, rows.ts_ns_N[named]), minlength=len(ts_ns_T))
-    if refuse and len(time) + len(named):
-        more = len(time) + len(named) - 1
+    if len(unseen):
+        count_T += np.bincount(np.searchsorted(ts_ns_T, rows.ts_ns_N[unseen]), minlength=len(ts_ns_T))
+    if refuse and len(time) + len(unseen):
+        more = len(time) + len(unseen) - 1
         if len(time):
             t, at, s = int(time[0]), int(level[0]), int(side[0])
             px, qty = book_TLF[t, at, 2 * s : 2 * s + 2]
             _refuse(rows.symbol, int(ts_ns_T[t]), at + 1, s, float(px), float(qty), more)
-        row = int(named[0])
+        row = int(unseen[0])
         side_of = BID if rows.side_N is None else int(rows.side_N[row])
-        _refuse(rows.symbol, int(rows.ts_ns_N[row]), int(rows.level_N[row]), side_of, np.nan, np.nan, more)
+        px, qty = (float(x[row]) for x in rows.columns)
+        _refuse(rows.symbol, int(rows.ts_ns_N[row]), int(rows.level_N[row]), side_of, px, qty, more)
     book_TLF[time, level, 2 * side] = np.nan
     book_TLF[time, level, 2 * side + 1] = np.nan
     return count_T
@@ -47,18 +70,18 @@ def clear(rows: DepthRows, ts_ns_T: Int64, book_TLF: Float64, *, refuse: bool) -
 def _cells(book_TLF: Float64) -> tuple[Int64, Int64, Int64]:
     """(time, level, side) of every broken cell.
 
-    Two comparisons a value and then one a cell: the masks of a cell's price and quantity are read as one
+    A few comparisons a value and then one a cell: the masks of a cell's price and quantity are read as one
     16-bit word, 0x0101 when both are good. Words of neither-good are absent (both NaN) or broken.
     """
     n_times, n_levels, n_fields = book_TLF.shape
     flat = book_TLF.reshape(n_times, n_levels * n_fields)
-    # px > 0 and qty >= 0 in one comparison: only zero lies between the smallest negative number and 0
-    above = np.tile([0.0, -np.nextafter(0.0, 1.0)], n_levels * n_fields // 2)
+    is_qty = np.tile([False, True], n_levels * n_fields // 2)
     found: list[tuple[Int64, Int64]] = []
     step = block_length(book_TLF)
     for start in range(0, n_times, step):
         block = flat[start : start + step]
-        good = block > above
+        good = block > 0
+        good |= (block == 0) & is_qty
         good &= block < np.inf
         pair = good.view(np.uint16)
         if not np.all(pair == 0x0101):
@@ -70,12 +93,16 @@ def _cells(book_TLF: Float64) -> tuple[Int64, Int64, Int64]:
     return time, cell // 2, cell % 2
 
 
-def _named_nan(rows: DepthRows, levels: int) -> Int64:
-    """Sided rows that name a cell and bring neither price nor quantity."""
+def _unseen(rows: DepthRows, levels: int) -> Int64:
+    """Broken rows that are no broken cell of the book; see :func:`clear`."""
     if rows.side_N is None:
         return np.empty(0, np.int64)
     px, qty = rows.columns
-    return np.flatnonzero(np.isnan(px) & np.isnan(qty) & (rows.level_N <= levels))
+    within_N = rows.level_N <= levels
+    unseen_N = np.isnan(px) & np.isnan(qty) & within_N
+    if rows.price_keyed and not within_N.all():
+        unseen_N |= broken_rows(px, qty) & ~within_N
+    return np.flatnonzero(unseen_N)
 
 
 def _refuse(symbol: str, ts_ns: int, level: int, side: int, px: float, qty: float, more: int) -> NoReturn:

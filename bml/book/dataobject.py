@@ -45,15 +45,17 @@ def build(
     bad_rows        a cell (one side of one level) is broken when only one of price and quantity is there, either
                     is infinite, the price is <= 0 or the quantity < 0; in sided rows also when both are NaN.
                     Paired rows with both NaN say that this side has no such level. A quantity of 0 is data.
-                    "error" refuses; "drop" makes the cell NaN (absent) and flags its snapshot BROKEN
+                    "error" refuses; "drop" makes the cell NaN (absent) and flags its snapshot BROKEN. A broken row
+                    deeper than the book is ``n_deep``; where levels were ranked by price it is broken all the same
     duplicates      rows for one cell of the same batch with different values: refuse, or keep by row order.
                     Equal ones are kept once; either way the snapshot is flagged DUPLICATE
     monotonic_time  of ``ordered`` rows: True refuses times that go back, False counts them (``n_time_back``)
 
     ``sequence_T`` is the largest sequence number of each snapshot's rows (negative: none); a snapshot whose
     number is below the previous one's is flagged BACKWARDS.
-    Counts: n_rows n_snapshots n_deep n_duplicate (surplus rows) n_conflict n_broken n_backwards n_time_back; counts
-    and events leave the look-back out, ``n_conflict`` excepted.
+    Counts: n_rows n_snapshots n_deep n_superseded (rows of a batch that a larger one replaced, left out by the
+    source) n_duplicate (surplus rows) n_conflict n_broken n_backwards n_time_back; counts and events leave the
+    look-back out, ``n_conflict`` excepted.
     Raises DataError naming symbol, time and row or level. Cost: the kernel, then one pass over the book.
     """
     time_back = _time_back(rows, monotonic_time)
@@ -86,7 +88,8 @@ def build(
     counts = {
         "n_rows": int(counted_N.sum()),
         "n_snapshots": int(counted_T.sum()),
-        "n_deep": int((counted_N & (rows.level_N > levels)).sum()) if wide.n_deep else 0,
+        "n_deep": int((counted_N & broken.deep(rows, levels)).sum()) if wide.n_deep else 0,
+        "n_superseded": 0 if rows.superseded_ns_N is None else int((rows.superseded_ns_N >= counted_from_ns).sum()),
         "n_conflict": wide.n_conflict,
         "n_time_back": sum(event.count for event in time_back),
     }

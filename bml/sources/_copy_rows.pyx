@@ -265,6 +265,7 @@ cdef class CopyRows:
             if code != MORE or self.state == START:
                 return code
         while self.state == ROWS and size - pos >= 2:
+            used[0] = pos  # what is decoded stays so, whatever the next row is: it must not be fed again
             if be16(p + pos) == -1:
                 self.state = END
                 pos += 2
@@ -273,7 +274,6 @@ cdef class CopyRows:
                 self.bad_value = be16(p + pos)
                 return BAD_COUNT
             if self.rows == self.capacity:
-                used[0] = pos
                 return FULL
             code = self._row(p + pos + 2, size - pos - 2, &row_size)
             if code != MORE:

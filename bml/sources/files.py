@@ -5,7 +5,7 @@ Row order is arrival order (``ordered``): files are read in the order of their n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -23,8 +23,9 @@ from bml.sources.layout import (
     resolve_columns,
     resolve_sides,
 )
-from bml.sources.levels import rank_by_price, up_to_depth
-from bml.sources.scan import CsvForm, Frames, PathPattern
+from bml.sources.levels import key_by_price
+from bml.sources.paths import PathPattern
+from bml.sources.scan import CsvForm, Frames
 from bml.sources.wide import WideColumns, WideSource
 from bml.types import ConfigError, DepthRows, Float64
 
@@ -50,16 +51,21 @@ def depth_rows(
 ) -> TallSource:
     """Open tall files: .parquet, .csv, .csv.gz, or .zip with one .csv inside.
 
-    path: a file, a folder or a glob; may hold {symbol} and {date} or {date:%Y%m%d} (UTC dates of the read).
+    path: a file, a folder or a glob; may hold {symbol}, as the configuration calls it, and {date} or {date:%Y%m%d}
+    (UTC dates of the read). A * beside {symbol} stands for text that does not go on with a letter or digit.
     columns: logical name -> column. paired: ts symbol level bid_px bid_qty ask_px ask_qty; sided: ts symbol side
     level px qty; price_pair: ts symbol px bid_qty ask_qty; each [batch sequence]. A name left out is called as it
-    is here; batch and sequence are read only when named. ``symbol: null``: a file holds one symbol.
-    ``level: null`` (sided) and price_pair: levels are ranked by price; a quantity of 0, or in price_pair an
-    empty one, is no level; equal prices share a level.
+    is here; batch and sequence are read only when named. ``symbol: null``: a file holds one symbol, so
+    a file that {symbol} filled with another configured symbol matches too is refused.
+    ``level: null`` (sided) and price_pair: levels are ranked by price. A quantity of 0, or in price_pair an empty
+    one, is no level; equal prices share a level; broken rows (see book.dataobject.build) rank after all good ones.
+    Of several batches at one time the largest is the book, and the others' rows are left out and counted
+    (``n_superseded``). Without a batch column, snapshots of equal time merge into one book.
     side_values: what the side column holds, e.g. {bid: B, ask: A}, {bid: false, ask: true}, {bid: 0, ask: 1}.
     symbols: symbol of the configuration -> its name in the files, where they differ.
     Times: timestamps (without zone: ``time_zone``, else UTC), integers (``ts_unit`` since 1970), or text, either
     ISO with an offset, or without one when ``time_zone`` says the zone, or of the form ``ts_format``.
+    depth: read levels up to this one only (counted from 1; broken rows ranked by price are read all the same).
     thousands: the character that groups digits in texts such as "8,142.01"; unannounced it is refused.
     delimiter, comment: of CSV files. scratch_gb: limit on temporary files made from CSV ($TMPDIR).
 
@@ -84,6 +90,7 @@ def depth_rows(
         depth=depth,
         symbols=symbols or {},
         guard=_guard(pattern, resolved.symbol, data),
+        others=() if resolved.symbol else getattr(data, "symbols", ()),
     )
 
 
@@ -142,6 +149,7 @@ def wide_rows(
         has_sequence=sequence is not None,
         symbols=symbols or {},
         guard=_guard(pattern, symbol, data),
+        others=() if symbol else getattr(data, "symbols", ()),
     )
 
 
@@ -156,12 +164,14 @@ class TallSource:
         depth: int | None,
         symbols: Mapping[str, str],
         guard: OneSymbol | None,
+        others: Sequence[str],
     ) -> None:
         self._frames = frames
         self._columns = columns
         self._depth = depth
         self._symbols = symbols
         self._guard = guard
+        self._others = others
 
     def __enter__(self) -> Self:
         return self
@@ -182,14 +192,15 @@ class TallSource:
         c = self._columns
         keep = []
         if c.level is not None and self._depth is not None:
-            keep.append(pl.col("level") <= self._depth)
-        if c.layout == "sided" and c.level is None:
+            keep.append((pl.col("level") <= self._depth) | pl.col("level").is_null())  # null: wrong, to be refused
+        if c.layout == "sided" and c.level is None and c.batch is None:
             keep.append((pl.col("qty") != 0) | pl.col("qty").is_null())
         name = self._symbols.get(symbol, symbol)
-        frame = self._frames.read(symbol, name if c.symbol else None, start_ns, stop_ns, keep)
+        frame = self._frames.read(symbol, name if c.symbol else None, start_ns, stop_ns, keep, self._others)
         if c.layout == "price_pair":
             frame = _one_row_a_side(frame)
-        return up_to_depth(self._depth_rows(frame, symbol, start_ns, stop_ns), self._depth)
+        rows = self._depth_rows(frame, symbol, start_ns, stop_ns)
+        return rows if c.level is not None else key_by_price(rows, self._depth)
 
     def _depth_rows(self, frame: pl.DataFrame, symbol: str, start_ns: int, stop_ns: int) -> DepthRows:
         c = self._columns
@@ -197,21 +208,18 @@ class TallSource:
         numbers: tuple[Float64, ...] = tuple(
             frame[name].fill_null(float("nan")).to_numpy(writable=True) for name in names
         )
-        ts_ns_N = frame["ts"].to_numpy(writable=True)
-        side_N = None if c.layout == "paired" else frame["side"].to_numpy(writable=True)
-        if c.level is not None:
-            level_N = frame["level"].cast(pl.Int32).to_numpy(writable=True)
+        if c.level is None:
+            level_N = np.zeros(frame.height, dtype=np.int32)
         else:
-            assert side_N is not None
-            level_N = rank_by_price(ts_ns_N, side_N, numbers[0])
+            level_N = frame["level"].cast(pl.Int32).to_numpy(writable=True)
         return DepthRows(
             symbol=symbol,
             start_ns=start_ns,
             stop_ns=stop_ns,
-            ts_ns_N=ts_ns_N,
+            ts_ns_N=frame["ts"].to_numpy(writable=True),
             level_N=level_N,
             columns=numbers,
-            side_N=side_N,
+            side_N=None if c.layout == "paired" else frame["side"].to_numpy(writable=True),
             batch_N=frame["batch"].fill_null(-1).to_numpy(writable=True) if c.batch else None,
             sequence_N=frame["sequence"].fill_null(-1).to_numpy(writable=True) if c.sequence else None,
             ordered=True,
@@ -220,14 +228,13 @@ class TallSource:
 
 
 def _one_row_a_side(frame: pl.DataFrame) -> pl.DataFrame:
-    """price_pair rows to sided rows: a quantity that is neither 0 nor empty is a level of its side."""
+    """price_pair rows to sided rows; an empty quantity becomes 0, which is no level."""
     n = frame.height
     source_row_N = np.repeat(np.arange(n), 2)  # both sides of a row stay together, so the order of rows is kept
-    quantity = pl.concat([frame["bid_qty"], frame["ask_qty"]])
+    quantity = pl.concat([frame["bid_qty"], frame["ask_qty"]]).fill_null(0.0)
     interleaved = quantity.gather(np.arange(2 * n).reshape(2, n).T.ravel())
     side = pl.Series("side", np.tile(np.array([0, 1], dtype=np.int8), n))
-    rows = frame.drop("bid_qty", "ask_qty")[source_row_N].with_columns(interleaved.alias("qty"), side)
-    return rows.filter(pl.col("qty") != 0)
+    return frame.drop("bid_qty", "ask_qty")[source_row_N].with_columns(interleaved.alias("qty"), side)
 
 
 def _fields(c: Columns) -> tuple[Field, ...]:

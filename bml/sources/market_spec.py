@@ -63,7 +63,7 @@ class MarketParams:
     correlation: Share
     spread_bps: SpreadBps
     size: Positive
-    mids: tuple[Positive, ...]
+    mids: dict[str, Positive]
 
     @classmethod
     def of(cls, **values: Any) -> Self:

@@ -83,8 +83,9 @@ class DepthTable:
             conditions.insert(0, sql.Identifier(c.symbol) + sql.SQL(" = ") + sql.Literal(symbol))
         if c.level is not None and self.depth is not None:
             last = sql.SQL(str(self.first_level + self.depth - 1))
-            conditions.append(sql.Identifier(c.level) + sql.SQL(" <= ") + last)
-        if c.layout == "sided" and c.level is None:
+            level = sql.Identifier(c.level)  # NULL is wrong, so it must arrive to be refused
+            conditions.append(sql.SQL("({} <= {} OR {} IS NULL)").format(level, last, level))
+        if c.layout == "sided" and c.level is None and c.batch is None:  # else zeros too say which batch is the latest
             qty = sql.Identifier(c.numbers[1])
             conditions.append(sql.SQL("({} <> 0 OR {} IS NULL)").format(qty, qty))
         return sql.SQL("SELECT {} FROM {} WHERE {}").format(

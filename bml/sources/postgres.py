@@ -17,7 +17,7 @@ import numpy.typing as npt
 from bml.registry import source
 from bml.sources._copy_rows import CopyRows
 from bml.sources.layout import NS_PER_UNIT, OneSymbol, TsUnit, check_numbers, resolve_columns, resolve_sides
-from bml.sources.levels import rank_by_price, up_to_depth
+from bml.sources.levels import key_by_price
 from bml.sources.pgquery import DepthTable, Field, iso
 from bml.sources.pgsession import ServerError, Session
 from bml.types import ConfigError, DepthRows, Float64, Int32, Int64, SourceError
@@ -47,15 +47,18 @@ def depth_rows(
     columns: logical name -> column. paired: ts symbol level bid_px bid_qty ask_px ask_qty [batch sequence];
     sided: ts symbol side level px qty [batch sequence]. A name left out is called as it is here; batch and
     sequence are read only when named. ``symbol: null``: the table holds one symbol. ``level: null`` (sided):
-    rows are ranked by price (rows with quantity 0 are no levels), equal prices share a level.
+    rows are ranked by price. A quantity of 0 is no level, equal prices share a level, broken rows (see
+    book.dataobject.build) rank after all good ones. Of several batches at one time the largest is the book, and the
+    others' rows are left out and counted (``n_superseded``). Without a batch column, snapshots of equal time merge.
     side_values: what the side column holds, e.g. {bid: B, ask: A}, {bid: false, ask: true}, {bid: 0, ask: 1}.
     symbols: symbol of the configuration -> its name in the table, where they differ.
     ts_unit: unit of an integer time column since 1970; a ``timestamp`` without zone is UTC.
-    first_level: the number of the best level. depth: read levels up to this one only (counted from 1).
-    max_rows: a read of more rows is refused.
+    first_level: the number of the best level. depth: read levels up to this one only (counted from 1; broken rows
+    ranked by price are read all the same). max_rows: a read of more rows is refused.
 
-    NULL is NaN in prices and quantities, -1 in batch and sequence, and refused elsewhere. Numbers of type
-    numeric are cast by the server to double precision (numeric levels and counters to bigint).
+    NULL is NaN in prices and quantities, -1 in batch and sequence, and refused in a level or side. A row whose time
+    or symbol is NULL lies in no time range and belongs to no symbol: SQL never finds it, so it is not read. Numbers
+    of type numeric are cast by the server to double precision (numeric levels and counters to bigint).
     Memory: 8 bytes a number and time, 4 a level, 1 a side, up to twice that while columns grow.
     """
     if statement_timeout_s < 0 or connect_timeout_s <= 0 or max_rows < 1:
@@ -160,26 +163,20 @@ class PostgresSource:
                 f"{where}: the server sent rows outside the asked time, such as {iso(int(ts_ns_N.min()))}: "
                 "it shifts time zones (GreptimeDB before 1.0 does): upgrade the server"
             )
-        numbers = tuple(cast(Float64, found[name]) for name in self._table.columns.number_names)
-        side_N = cast("npt.NDArray[np.int8] | None", found.get("side"))
         level_N = cast("Int32 | None", found.get("level"))
-        price_keyed = level_N is None
-        if level_N is None:
-            assert side_N is not None  # only the layout "sided" may do without a level
-            level_N = rank_by_price(ts_ns_N, side_N, numbers[0])
         rows = DepthRows(
             symbol=symbol,
             start_ns=start_ns,
             stop_ns=stop_ns,
             ts_ns_N=ts_ns_N,
-            level_N=level_N,
-            columns=numbers,
-            side_N=side_N,
+            level_N=np.zeros(len(ts_ns_N), dtype=np.int32) if level_N is None else level_N,
+            columns=tuple(cast(Float64, found[name]) for name in self._table.columns.number_names),
+            side_N=cast("npt.NDArray[np.int8] | None", found.get("side")),
             batch_N=cast("Int64 | None", found.get("batch")),
             sequence_N=cast("Int64 | None", found.get("sequence")),
             query=text,
         )
-        return up_to_depth(rows, self._table.depth) if price_keyed else rows
+        return key_by_price(rows, self._table.depth) if level_N is None else rows
 
 
 def _side_value(value: str | int | bool) -> bytes | int:

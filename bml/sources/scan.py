@@ -1,4 +1,4 @@
-"""Files by path, pattern and date, read as frames: parquet in place, anything textual converted once.
+"""Files read as frames: parquet in place, anything textual converted once.
 
 CSV is parsed once a source, projected to the columns in use, into a private temporary parquet file from which
 each read takes only the row groups of its time. So many reads of one big CSV cost one parse, and memory stays
@@ -7,11 +7,8 @@ at one read's rows. The temporary files go when the source closes.
 
 from __future__ import annotations
 
-import datetime as dt
-import glob
 import gzip
 import os
-import re
 import shutil
 import tempfile
 import weakref
@@ -26,74 +23,10 @@ from typing import IO, cast
 import polars as pl
 
 from bml.sources.frames import FrameSpec, refuse_wrong_text
-from bml.sources.layout import did_you_mean
-from bml.types import NS_PER_DAY, BmlError, ConfigError, DataError
+from bml.sources.paths import PathPattern
+from bml.types import BmlError, ConfigError, DataError
 
-SUFFIXES = (".parquet", ".csv", ".csv.gz", ".zip")
-_HOLE = re.compile(r"\{([^{}:]*)(?::([^{}]*))?\}")
-_SAFE_SYMBOL = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 _ROWS_PER_GROUP = 1 << 17
-
-
-class PathPattern:
-    """A file, a folder or a glob; ``{symbol}`` and ``{date}`` (or ``{date:%Y%m%d}``) are filled in per read."""
-
-    def __init__(self, path: str) -> None:
-        if not path:
-            raise ConfigError("path: a file, a folder or a pattern is needed")
-        for name, form in _HOLE.findall(path):
-            if name not in ("symbol", "date") or (name == "symbol" and form):
-                raise ConfigError(
-                    f"path: {{{name}}} is unknown{did_you_mean(name, ('symbol', 'date'))} "
-                    "(a date may have a form: {date:%Y%m%d})"
-                )
-        self.path = os.path.expanduser(path)
-        self.has_symbol = "{symbol}" in path
-        self.has_date = "{date" in path
-
-    def files(self, symbol: str, start_ns: int, stop_ns: int) -> list[Path]:
-        """The files that may hold rows of this symbol and time; DataError when there is none for any time.
-
-        With ``{date}``, a date without a file is a date without rows.
-        """
-        if self.has_symbol and not _SAFE_SYMBOL.fullmatch(symbol):
-            raise ConfigError(f"path: the symbol {symbol!r} cannot be part of a file name")
-        if not self.has_date:
-            found = self._matching(symbol, None)
-        else:
-            last = max(start_ns, stop_ns - 1) // NS_PER_DAY
-            dates = [dt.date(1970, 1, 1) + dt.timedelta(days=d) for d in range(start_ns // NS_PER_DAY, last + 1)]
-            found = list(dict.fromkeys(file for date in dates for file in self._matching(symbol, date)))
-            if not found and self._matching(symbol, "*"):
-                return []
-        if not found:
-            shown = self.path.replace("{symbol}", symbol)
-            raise DataError(f"no file matches {shown} (of the kinds {', '.join(SUFFIXES)})")
-        return found
-
-    def _matching(self, symbol: str, date: dt.date | str | None) -> list[Path]:
-        def fill(hole: re.Match[str]) -> str:
-            if hole[1] == "symbol":
-                return symbol
-            if isinstance(date, dt.date):
-                return glob.escape(date.strftime(hole[2] or "%Y-%m-%d"))
-            return str(date)
-
-        pattern = _HOLE.sub(fill, self.path)
-        paths = (
-            [Path(pattern)]
-            if os.path.exists(pattern)
-            else [Path(p) for p in sorted(glob.glob(pattern, recursive=True))]
-        )
-        out: list[Path] = []
-        for path in paths:
-            if path.is_dir():
-                out += sorted(p for p in path.iterdir() if p.name.endswith(SUFFIXES) and not p.name.startswith("."))
-            elif path.name.endswith(SUFFIXES):
-                out.append(path)
-            elif len(paths) == 1:
-                raise DataError(f"{path}: not one of the kinds {', '.join(SUFFIXES)}")
-        return out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,15 +62,22 @@ class Frames:
         self._staged.clear()
 
     def read(
-        self, symbol: str, name: str | None, start_ns: int, stop_ns: int, keep: Sequence[pl.Expr] = ()
+        self,
+        symbol: str,
+        name: str | None,
+        start_ns: int,
+        stop_ns: int,
+        keep: Sequence[pl.Expr] = (),
+        others: Sequence[str] = (),
     ) -> pl.DataFrame:
         """Rows of the time (and of ``symbol == name`` unless that is None) for which every ``keep`` is true.
 
-        ``keep`` works on the logical columns. Rows come in file order, files in the order of their names.
+        ``keep`` works on the logical columns. Rows come in file order, files in the order of their names. ``others``:
+        see :meth:`bml.sources.paths.PathPattern.files`.
         """
         parts = [
             self._read_file(file, name, start_ns, stop_ns, keep)
-            for file in self.pattern.files(symbol, start_ns, stop_ns)
+            for file in self.pattern.files(symbol, start_ns, stop_ns, others)
         ]
         if parts:
             return pl.concat(parts)

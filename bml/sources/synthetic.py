@@ -7,6 +7,7 @@ its books can be held against :mod:`bml.evaluation.oracle`.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import asdict
 from pathlib import Path
@@ -51,7 +52,7 @@ def depth_rows(
     correlation: Share = 0.5,
     spread_bps: SpreadBps = 1.0,
     size: Positive = 20.0,
-    mids: tuple[Positive, ...] | None = None,
+    mids: dict[str, Positive] | None = None,
     faults: Faults | None = None,
     bayes: Bayes | None = None,
 ) -> SyntheticSource:
@@ -65,10 +66,11 @@ def depth_rows(
     correlation  of the noise between any two assets
     spread_bps   mean calm spread
     size         mean quantity at the best level, base units
-    mids         starting mids, in the order of the symbols; 20000, 2000, 200, ... by default
+    mids         symbol -> starting mid; of a symbol not named here the one its name stands for (:func:`default_mid`)
     faults, bayes   see :class:`Faults` (default: none) and :class:`Bayes`
 
-    Rows depend on ``data.start``, cadence, phase and reference, not on ``data.stop`` or on the other symbols.
+    Rows depend on ``data.start``, cadence, phase and reference, not on ``data.stop``, nor on
+    which other symbols there are or in what order.
     Raises ConfigError, naming the parameter. Cost: about 0.1 s an asset and million steps.
     """
     params = MarketParams.of(
@@ -82,9 +84,15 @@ def depth_rows(
         correlation=correlation,
         spread_bps=spread_bps,
         size=size,
-        mids=tuple(20_000.0 / 10.0**a for a in range(len(data.symbols))) if mids is None else mids,
+        mids={symbol: default_mid(symbol) for symbol in data.symbols} | (mids or {}),
     )
     return SyntheticSource(data, params, faults or Faults(), bayes or Bayes())
+
+
+def default_mid(symbol: str) -> float:
+    """The starting mid a name stands for: three digits from 1.00 to 99900, drawn from the name's hash."""
+    magnitude, digits = divmod(int.from_bytes(hashlib.sha256(symbol.encode()).digest()[:8], "big") % 4500, 900)
+    return float((100 + digits) * 10**magnitude) / 100.0
 
 
 class SyntheticSource:
@@ -114,10 +122,10 @@ class SyntheticSource:
             seed=params.seed,
             symbols=self._symbols,
             reference=self._reference,
-            mids=params.mids,
+            mids=[params.mids[symbol] for symbol in self._symbols],
             steps=grid.steps,
         )
-        self._books = {s: self._book(s, mid) for s, mid in zip(self._symbols, params.mids, strict=True)}
+        self._books = {symbol: self._book(symbol, params.mids[symbol]) for symbol in self._symbols}
         self._check_mids()
         self.grid_ns_T = grid.points()
         self._ts_ns = {symbol: self._dated(symbol) for symbol in self._symbols}
@@ -233,8 +241,9 @@ class SyntheticSource:
         """What no single parameter shows."""
         if len(set(self._symbols)) != len(self._symbols):
             raise ConfigError(f"data.symbols: {list(self._symbols)} names one twice")
-        if len(self._params.mids) != len(self._symbols):
-            raise ConfigError(f"mids: {len(self._params.mids)} given for {len(self._symbols)} symbols")
+        for symbol in self._params.mids:
+            if symbol not in self._symbols:
+                raise ConfigError(f"mids: {symbol!r} is none of the symbols {list(self._symbols)}")
         if self._faults.jitter_ms * 1e6 >= self._grid.cadence_ns:
             raise ConfigError(f"faults.jitter_ms: {self._faults.jitter_ms:g} must be below the cadence")
         for symbol in self._faults.absent:

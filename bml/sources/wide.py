@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -62,6 +62,7 @@ class WideSource:
         has_sequence: bool,
         symbols: Mapping[str, str],
         guard: OneSymbol | None,
+        others: Sequence[str],
     ) -> None:
         self._frames = frames
         self._columns = columns
@@ -69,6 +70,7 @@ class WideSource:
         self._has_sequence = has_sequence
         self._symbols = symbols
         self._guard = guard
+        self._others = others
 
     def __enter__(self) -> Self:
         return self
@@ -92,7 +94,7 @@ class WideSource:
         if self._guard is not None:
             self._guard.check(symbol)
         name = self._symbols.get(symbol, symbol) if self._has_symbol else None
-        frame = self._frames.read(symbol, name, start_ns, stop_ns)
+        frame = self._frames.read(symbol, name, start_ns, stop_ns, others=self._others)
         levels = self._columns.levels
         sequence_N = None
         if self._has_sequence:

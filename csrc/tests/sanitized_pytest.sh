@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs tests/kernels against an extension built under ASan and UBSan, in a scratch copy: the normal build stays.
-# Arguments go to pytest. PYTHON chooses the interpreter.
+# Runs the tests of all compiled code against extensions built under ASan and UBSan, in a scratch copy: the normal
+# build stays. These are tests/kernels and the decoder of database rows. Arguments go to pytest. PYTHON chooses the
+# interpreter.
 set -euo pipefail
 shopt -s nullglob
 cd "$(dirname "$0")/../.."
@@ -8,18 +9,22 @@ python=${PYTHON:-python3}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-mkdir "$scratch/bml" "$scratch/tests"
+mkdir -p "$scratch/bml/sources" "$scratch/tests/sources"
 cp -r setup.py pyproject.toml README* LICENSE* csrc "$scratch"
 cp bml/__init__.py bml/types.py "$scratch/bml"
 cp -r bml/kernels "$scratch/bml"
+cp bml/sources/__init__.py bml/sources/_copy_rows.py* "$scratch/bml/sources"
 cp -r tests/*.py tests/kernels "$scratch/tests"
+cp tests/sources/test_postgres_decoder.py "$scratch/tests/sources"
 rm -f "$scratch"/bml/kernels/*.so
 cd "$scratch"
 BML_SANITIZE=address,undefined "$python" setup.py -q build_ext --inplace
 
 # Python itself is not sanitized, so both libraries are loaded first; libstdc++ for exceptions to be seen.
 # What Python does not free at exit is no leak of ours, and memory held in quarantine must not look like one.
-# malloc instead of pools: every overrun is seen.
+# malloc instead of pools: every overrun is seen. --capture=sys: a report is printed by a process that then dies, so
+# it must not wait in pytest's file.
 LD_PRELOAD="$(g++ -print-file-name=libasan.so):$(g++ -print-file-name=libstdc++.so)" \
     ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=8 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc PYTHONPATH="$scratch" \
-    BML_HYPOTHESIS=quick BML_TEST_BACKENDS=compiled,spec "$python" -m pytest tests/kernels -p no:cacheprovider "$@"
+    BML_HYPOTHESIS=quick BML_TEST_BACKENDS=compiled,spec \
+    "$python" -m pytest tests/kernels tests/sources/test_postgres_decoder.py -p no:cacheprovider --capture=sys "$@"

@@ -12,8 +12,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from bml.sources.files import depth_rows
-from bml.sources.scan import PathPattern
+from bml.sources.files import depth_rows, wide_rows
+from bml.sources.paths import PathPattern
 from bml.types import NS_PER_DAY, ConfigError, DataError
 
 DAY = dt.date(2024, 3, 10)
@@ -114,3 +114,45 @@ def test_damaged_files(tmp_path: Path) -> None:
     for name, count in (("two", 2), ("none", 0)):
         with pytest.raises(DataError, match=rf"{name}\.zip: a zip file must hold one \.csv, this one has {count}"):
             prices(str(tmp_path / f"{name}.zip"))
+
+
+def test_a_symbol_is_not_the_beginning_or_end_of_another(tmp_path: Path) -> None:
+    """A star beside {symbol} never goes on with a letter or digit, whatever symbols are configured."""
+    for i, name in enumerate(["BTC", "BTC_1", "BTC.2", "BTCX", "BTC3", "1BTC", "x-BTC", "x1BTC-5"]):
+        day_file(tmp_path / f"{name}.parquet", DAY, float(i))
+    assert prices(f"{tmp_path}/{{symbol}}*") == [2.0, 0.0, 1.0]  # BTC.2, BTC.parquet, BTC_1
+    assert prices(f"{tmp_path}/{{symbol}}*.parquet") == [2.0, 0.0, 1.0]
+    assert prices(f"{tmp_path}/*{{symbol}}.parquet") == [0.0, 6.0]
+    assert prices(f"{tmp_path}/*{{symbol}}*.parquet") == [2.0, 0.0, 1.0, 6.0]
+    assert prices(f"{tmp_path}/{{symbol}}[0-9].parquet") == [4.0]  # what is spelled out is meant
+    with pytest.raises(DataError, match=r"no file matches .*/BT\*\.parquet .*; a \* beside \{symbol\} does not begin"):
+        prices(f"{tmp_path}/{{symbol}}*.parquet", "BT")
+
+
+def test_two_symbols_side_by_side_keep_their_files(tmp_path: Path) -> None:
+    day_file(tmp_path / "BTCUSD_1.parquet", DAY, 1.0)
+    day_file(tmp_path / "BTCUSDT_1.parquet", DAY, 2.0)
+    both = SimpleNamespace(symbols=("BTCUSD", "BTCUSDT"))
+    for pattern in ("{symbol}*.parquet", "{symbol}_*.parquet", "{symbol}_1.parquet"):
+        assert prices(str(tmp_path / pattern), "BTCUSD", data=both) == [1.0]
+        assert prices(str(tmp_path / pattern), "BTCUSDT", data=both) == [2.0]
+
+
+@pytest.mark.parametrize("form", ["{symbol}*.parquet", "{symbol}-*.parquet", "{symbol}-*{date:%Y%m%d}.parquet"])
+def test_a_file_that_two_configured_symbols_match_is_refused(tmp_path: Path, form: str) -> None:
+    day_file(tmp_path / "BTC-20240310.parquet", DAY, 1.0)
+    day_file(tmp_path / "BTC-PERP-20240310.parquet", DAY, 2.0)
+    path = str(tmp_path / form)
+    both = SimpleNamespace(symbols=("BTC-PERP", "BTC", "ETH"))
+    for symbol, other in (("BTC", "BTC-PERP"), ("BTC-PERP", "BTC")):
+        words = rf"/BTC-PERP-20240310\.parquet matches it for {symbol} and for {other}, and there is no symbol column"
+        with pytest.raises(ConfigError, match=words) as caught:
+            prices(path, symbol, data=both)
+        assert "\n" not in str(caught.value)
+    with (
+        wide_rows(path=path, timestamp="ts", levels=1, data=both, bid_px="bid_px{k}") as source,
+        pytest.raises(ConfigError, match="matches it for BTC and for BTC-PERP"),
+    ):
+        source.read("BTC", START, STOP)
+    with depth_rows(path=path, columns={"symbol": "who"}, data=both) as source, pytest.raises(DataError, match="'who'"):
+        source.read("BTC", START, STOP)  # a symbol column tells the rows apart, so only that column is missing

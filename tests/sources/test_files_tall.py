@@ -10,12 +10,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bml.sources.files import depth_rows
-from bml.sources.levels import rank_by_price
-from bml.types import NS_PER_DAY, ConfigError
+from bml.types import NS_PER_DAY, ConfigError, DataError
 from tests.depth_files import read, write
 from tests.depth_frames import DAY, NUMBERS, START, STOP, paired_frame, same_rows
 
@@ -114,30 +111,6 @@ def test_sided(tmp_path: Path, bid: Any, ask: Any, dtype: Any, name: str) -> Non
     assert rows.columns[1].tolist() == [1.0, 2.0, 3.0, 4.0]
 
 
-def price_keyed_oracle(ts: list[int], side: list[int], px: list[float]) -> list[int]:
-    """The definition: 1 + how many distinct better prices the row's side of the book has."""
-    out = []
-    for t, s, p in zip(ts, side, px, strict=True):
-        mine = {q for u, v, q in zip(ts, side, px, strict=True) if (u, v) == (t, s)}
-        out.append(1 + sum((q > p) if s == 0 else (q < p) for q in mine))
-    return out
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 1), st.integers(1, 6)), max_size=40))
-def test_rank_by_price_is_its_definition(rows: list[tuple[int, int, int]]) -> None:
-    ts, side, px = ([row[i] for row in rows] for i in range(3))
-    got = rank_by_price(np.array(ts, dtype=np.int64), np.array(side, dtype=np.int8), np.array(px, dtype=np.float64))
-    assert got.dtype == np.int32
-    assert got.tolist() == price_keyed_oracle(ts, side, [float(p) for p in px])
-
-
-def test_rank_by_price_puts_broken_prices_last() -> None:
-    px = np.array([np.nan, 5.0, np.nan, 7.0])
-    zeros = np.zeros(4, dtype=np.int64)
-    assert sorted(rank_by_price(zeros, zeros.astype(np.int8), px)[[0, 2]].tolist()) == [3, 4]
-    assert rank_by_price(zeros, zeros.astype(np.int8), px)[[1, 3]].tolist() == [2, 1]
-
-
 def test_price_keyed_sided_rows(tmp_path: Path) -> None:
     frame = pl.DataFrame(
         {
@@ -150,10 +123,44 @@ def test_price_keyed_sided_rows(tmp_path: Path) -> None:
     write(frame, tmp_path / "k.parquet")
     columns: dict[str, str | None] = {"level": None, "symbol": None}
     rows = read(tmp_path / "k.parquet", layout="sided", columns=columns)
-    assert rows.level_N.tolist() == [2, 3, 1, 1, 2]  # the bid of quantity 0 is no level, the empty ask is kept
+    assert rows.level_N.tolist() == [2, 2, 1, 1, 3]  # the bid of quantity 0 is no level, the empty ask comes last
     assert rows.columns[0].tolist() == [98.0, 103.0, 99.0, 101.0, 102.0]
     assert np.isnan(rows.columns[1][4])
-    assert read(tmp_path / "k.parquet", layout="sided", columns=columns, depth=1).columns[0].tolist() == [99.0, 101.0]
+    assert rows.price_keyed
+    cut = read(tmp_path / "k.parquet", layout="sided", columns=columns, depth=1)
+    assert cut.columns[0].tolist() == [99.0, 101.0, 102.0]  # a broken row is read whatever the depth
+
+
+@pytest.mark.parametrize("depth", [None, 2])
+@pytest.mark.parametrize("name", ["k.parquet", "k.csv"])
+def test_price_keyed_rows_of_the_largest_batch_only(tmp_path: Path, name: str, depth: int | None) -> None:
+    later = DAY + dt.timedelta(seconds=1)
+    frame = pl.DataFrame(
+        {
+            "ts": [DAY] * 6 + [later] * 2,
+            "side": ["bid", "ask", "bid", "ask", "bid", "ask", "bid", "ask"],
+            "px": [98.0, 101.0, 99.0, 102.0, 97.0, 99.0, 98.0, 103.0],
+            "qty": [1.0, 2.0, 3.0, 4.0, 0.0, 5.0, 6.0, 7.0],
+            "batch": [1, 1, 2, 2, 1, None, 1, 1],
+        }
+    )
+    write(frame, tmp_path / name)
+    columns: dict[str, str | None] = {"level": None, "symbol": None, "batch": "batch"}
+    rows = read(tmp_path / name, layout="sided", columns=columns, depth=depth)
+    assert rows.columns[0].tolist() == [99.0, 102.0, 98.0, 103.0]
+    assert rows.level_N.tolist() == [1, 1, 1, 1]
+    assert rows.superseded_ns_N is not None
+    assert rows.superseded_ns_N.tolist() == [START] * 3  # the bid of quantity 0 was no level to begin with
+    merged = read(tmp_path / name, layout="sided", columns={**columns, "batch": None})
+    assert merged.n_rows == 7  # without a batch column all rows of a time are one book
+    assert merged.superseded_ns_N is None
+
+
+def test_a_batch_of_zeros_supersedes_too(tmp_path: Path) -> None:
+    frame = {"ts": [DAY] * 2, "side": ["bid"] * 2, "px": [98.0, 98.0], "qty": [1.0, 0.0], "batch": [1, 2]}
+    write(pl.DataFrame(frame), tmp_path / "k.parquet")
+    columns: dict[str, str | None] = {"level": None, "symbol": None, "batch": "batch"}
+    assert read(tmp_path / "k.parquet", layout="sided", columns=columns).n_rows == 0
 
 
 def test_price_pair(tmp_path: Path) -> None:
@@ -185,6 +192,38 @@ def test_price_pair(tmp_path: Path) -> None:
         assert rows.level_N.tolist() == [2, 1, 1, 2, 1, 1]
         assert rows.sequence_N.tolist() == [1, 2, 2, 3, 5, 6]
         assert rows.ts_ns_N.tolist() == [START] * 4 + [START + 10**9] * 2
+
+
+def test_price_pair_of_the_largest_batch_only(tmp_path: Path) -> None:
+    frame = pl.DataFrame(
+        {
+            "ts": [DAY] * 3,
+            "px": [10.0, 11.0, 12.0],
+            "bid_qty": [5.0, 6.0, None],
+            "ask_qty": [0.0, 0.0, 7.0],
+            "b": [1, 2, 2],
+        }
+    )
+    write(frame, tmp_path / "p.parquet")
+    columns: dict[str, str | None] = {"symbol": None, "batch": "b"}
+    rows = read(tmp_path / "p.parquet", layout="price_pair", columns=columns)
+    assert rows.columns[0].tolist() == [11.0, 12.0]
+    assert rows.superseded_ns_N is not None
+    assert rows.superseded_ns_N.tolist() == [START]
+
+
+@pytest.mark.parametrize("depth", [None, 10])
+@pytest.mark.parametrize(("level", "shown"), [(None, "empty"), (0, "0"), (-3, "-3")])
+def test_a_level_that_is_none_is_refused_whatever_the_depth(
+    tmp_path: Path, level: int | None, shown: str, depth: int | None
+) -> None:
+    frame = paired_frame(2, 3, ("A",))
+    frame = frame.with_columns(pl.when(pl.int_range(pl.len()) == 4).then(level).otherwise("level").alias("level"))
+    for name in ("x.parquet", "x.csv"):
+        write(frame, tmp_path / name)
+        message = rf"{name}: row 4: 'level' is '?{shown}'?, but levels are whole numbers from 1"
+        with pytest.raises(DataError, match=message):
+            read(tmp_path / name, depth=depth)
 
 
 def test_batch_and_sequence(tmp_path: Path) -> None:

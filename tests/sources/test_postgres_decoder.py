@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import struct
 from collections.abc import Iterable
 
@@ -171,6 +172,76 @@ def test_level_beyond_int32() -> None:
     for level in (2**31, 2**63 - 1, -(2**63)):
         with pytest.raises(DataError, match="levels count from"):
             decode(HEADER + row("qq", [0, level]) + END, fields)
+
+
+class FakeLibpq:
+    """PQgetCopyData of a connection that holds ``blocks`` and has ended, PQfreemem that counts; as addresses."""
+
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        self.libc = ctypes.CDLL(None)
+        self.libc.malloc.restype = ctypes.c_void_p
+        self.libc.malloc.argtypes = [ctypes.c_size_t]
+        self.libc.free.argtypes = [ctypes.c_void_p]
+        self.blocks = list(blocks)
+        self.held = 0
+        self.get = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p), ctypes.c_int)(
+            self._get
+        )
+        self.free = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._free)
+
+    def _get(self, pgconn: int, message: ctypes._Pointer[ctypes.c_void_p], no_wait: int) -> int:
+        if not self.blocks:
+            return -1
+        block = self.blocks.pop(0)
+        message[0] = self.libc.malloc(len(block))  # exactly as long as it says: a read beyond it is one too many
+        ctypes.memmove(message[0], block, len(block))
+        self.held += 1
+        return len(block)
+
+    def _free(self, message: int) -> None:
+        self.held -= 1
+        self.libc.free(message)
+
+    def drain(self, decoder: CopyRows) -> int:
+        get, free = (ctypes.cast(f, ctypes.c_void_p).value or 0 for f in (self.get, self.free))
+        return decoder.drain(0, get, free)
+
+
+@pytest.mark.parametrize("step", [1, 2, 19, 20, 64, 1000, 10_000])
+@pytest.mark.parametrize("reserve", [1, 4096])
+def test_blocks_taken_from_libpq_give_the_same(step: int, reserve: int) -> None:
+    libpq = FakeLibpq(STREAM[at : at + step] for at in range(0, len(STREAM), step))
+    decoder = CopyRows(PAIRED, reserve=reserve)
+    assert libpq.drain(decoder) == -1
+    assert libpq.held == 0
+    got = decoder.finish(50)
+    for name, values in decode(STREAM).items():
+        np.testing.assert_array_equal(got[name], values)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (row("qidddd", [None, 1, 1, 1, 1, 1]), "row 51 of the stream: ts is NULL"),
+        (struct.pack(">h", 7), "row 51 of the stream has 7 fields instead of 6"),
+        (struct.pack(">hi", 6, 3), "row 51 of the stream: field ts has 3 bytes"),
+        (paired_row(0, 0, 1, 1, 1, 1), "level is 0"),
+        (END + b"x", "bytes follow the end mark"),
+    ],
+    ids=["null", "count", "length", "level", "end"],
+)
+@pytest.mark.parametrize("rows_a_block", [1, 7, 51])
+@pytest.mark.parametrize("reserve", [1, 4096])
+def test_the_row_named_is_the_row_of_the_stream(bad: bytes, message: str, rows_a_block: int, reserve: int) -> None:
+    """Blocks of several rows (GreptimeDB sends such) are not counted twice when one of their rows is refused."""
+    parts = [*ROWS, bad]
+    blocks = [b"".join(parts[at : at + rows_a_block]) for at in range(0, len(parts), rows_a_block)]
+    for header in ([HEADER, *blocks], [HEADER + blocks[0], *blocks[1:]]):
+        libpq, decoder = FakeLibpq(header), CopyRows(PAIRED, reserve=reserve)
+        with pytest.raises(BmlError, match=message):
+            libpq.drain(decoder)
+        assert decoder.n_rows == 50
+        assert libpq.held == 0
 
 
 def test_row_count_of_the_server_must_agree() -> None:

@@ -160,7 +160,30 @@ def test_price_keyed_rows_are_ranked(postgres_dsn: str, load_table: LoadTable) -
     bids = [(0, 1, "99.0"), (0, 2, "98.0"), (0, 2, "98.0")]  # the same price twice is one level; quantity 0 is none
     assert got == [*bids, (1, 1, "101.0"), (1, 2, "102.0"), (1, 3, "103.0"), (1, 4, "nan")]
     rows = read(postgres_dsn, "A", table="by_price", layout="sided", columns={"level": None}, depth=1)
-    assert sorted(rows.columns[0]) == [99.0, 101.0]
+    assert sorted(map(str, rows.columns[0])) == ["101.0", "99.0", "nan"]  # a broken row is read whatever the depth
+
+
+def test_price_keyed_rows_of_the_largest_batch_only(postgres_dsn: str, load_table: LoadTable) -> None:
+    frame = pl.DataFrame(
+        {
+            "ts": [DAY] * 6 + [DAY + dt.timedelta(seconds=1)] * 3,
+            "symbol": ["A"] * 9,
+            "side": ["bid", "ask", "bid", "ask", "bid", "ask", "bid", "ask", "bid"],
+            "px": [98.0, 101.0, 99.0, 102.0, 97.0, 99.0, 98.0, 103.0, 98.0],
+            "qty": [1.0, 2.0, 3.0, 4.0, 0.0, 5.0, 6.0, 7.0, 0.0],
+            "batch": [1, 1, 2, 2, 1, None, 1, 1, 2],
+        }
+    )
+    load_table(frame, "by_batch")
+    columns: dict[str, str | None] = {"level": None, "batch": "batch"}
+    rows = read(postgres_dsn, "A", table="by_batch", layout="sided", columns=columns)
+    assert sorted(rows.columns[0]) == [99.0, 102.0]  # a second later the largest batch has a quantity of 0 only
+    assert rows.level_N.tolist() == [1, 1]
+    assert rows.superseded_ns_N is not None
+    assert sorted(rows.superseded_ns_N) == [START] * 3 + [START + 10**9] * 2
+    merged = read(postgres_dsn, "A", table="by_batch", layout="sided", columns={"level": None})
+    assert merged.n_rows == 7
+    assert merged.superseded_ns_N is None
 
 
 @pytest.mark.parametrize(("unit", "scale"), [("s", 10**9), ("ms", 10**6), ("us", 1000), ("ns", 1)])
@@ -172,8 +195,9 @@ def test_integer_time(postgres_dsn: str, load_table: LoadTable, unit: Any, scale
     assert (rows.ts_ns_N.tolist(), rows.level_N.tolist()) == ([START], [1])
     with pytest.raises(DataError, match="ts has type int8: say what it counts"):
         read(postgres_dsn, "A", table="epoch", first_level=0)
-    with pytest.raises(DataError, match="level is 0, but levels count from 1"):
-        read(postgres_dsn, "A", table="epoch", ts_unit=unit)
+    for depth in (None, 5):
+        with pytest.raises(DataError, match="level is 0, but levels count from 1"):
+            read(postgres_dsn, "A", table="epoch", ts_unit=unit, depth=depth)
 
 
 def test_types_that_are_cast_or_refused(postgres_dsn: str, load_table: LoadTable) -> None:
@@ -206,7 +230,13 @@ def test_types_that_are_cast_or_refused(postgres_dsn: str, load_table: LoadTable
 def test_rows_that_must_not_be_null(postgres_dsn: str, load_table: LoadTable) -> None:
     frame = hard_frame(3).with_columns(pl.when(pl.col("level") != 2).then("level").alias("level"))
     load_table(frame, "nulls")
-    with pytest.raises(DataError, match=r"nulls, BTCUSDT: a row of 2024-03-10T00:00:\d\d\S*Z: level is NULL"):
-        read(postgres_dsn, table="nulls")
+    for depth in (None, 3):
+        with pytest.raises(DataError, match=r"nulls, BTCUSDT: a row of 2024-03-10T00:00:\d\d\S*Z: level is NULL"):
+            read(postgres_dsn, table="nulls", depth=depth)
+    clean = hard_frame(3)
+    gone = pl.int_range(pl.len()) % 5 == 0
+    for column in ("ts", "symbol"):  # in no time range, of no symbol
+        load_table(clean.with_columns(pl.when(~gone).then(column).alias(column)), "unplaced")
+        same_sorted(read(postgres_dsn, table="unplaced"), clean.filter(~gone & (pl.col("symbol") == "BTCUSDT")))
     load_table(hard_frame(3).with_columns(ts=pl.lit("infinity")), "forever", types={"ts": "timestamptz"})
     assert read(postgres_dsn, table="forever").n_rows == 0  # outside every finite range

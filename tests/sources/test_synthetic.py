@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bml.registry import resolve
 from bml.sources import market_book
 from bml.sources.market_faults import Faults
-from bml.sources.synthetic import SyntheticSource, depth_rows
+from bml.sources.synthetic import SyntheticSource, default_mid, depth_rows
 from bml.types import ASK_PX, BID_PX, NS_PER_DAY, NS_PER_S, ConfigError, DataError, DepthRows, Float64
 
 LEVELS = 15
@@ -142,11 +142,35 @@ def test_days_make_up_the_whole(clean: SyntheticSource) -> None:
         np.testing.assert_array_equal(np.concatenate([day.columns[f] for day in days]), whole(clean, "BTC").columns[f])
 
 
-def test_a_longer_range_or_another_symbol_changes_nothing_before(clean: SyntheticSource) -> None:
-    longer = market(replace(DATA, stop=dt.date(2024, 3, 9), symbols=("BTC", "ETH", "SOL", "XRP")))
+@pytest.mark.parametrize(
+    "symbols", [("BTC", "ETH", "SOL", "XRP"), ("XRP", "SOL", "DOGE", "ETH", "BTC"), ("SOL", "BTC", "ETH")]
+)
+@pytest.mark.parametrize("mids", [None, {"ETH": 3.5, "BTC": 70_000.0}])
+def test_a_longer_range_or_other_symbols_change_nothing_before(
+    clean: SyntheticSource, symbols: tuple[str, ...], mids: dict[str, float] | None
+) -> None:
+    usual = clean if mids is None else market(mids=mids)
+    longer = market(replace(DATA, stop=dt.date(2024, 3, 9), symbols=symbols), mids=mids)
     stop_ns = DATA.start_ns + 3 * NS_PER_DAY
     for symbol in DATA.symbols:
-        assert_same(longer.read(symbol, 0, stop_ns), whole(clean, symbol))
+        assert_same(longer.read(symbol, 0, stop_ns), whole(usual, symbol))
+
+
+def test_starting_mids() -> None:
+    source = market(mids={"ETH": 3.5})
+    start_A = np.exp(source.paths.log_mid_AT[:, 0])
+    np.testing.assert_allclose(start_A, [default_mid("BTC"), 3.5, default_mid("SOL")], rtol=1e-12)
+
+
+def test_default_mids_are_what_a_name_stands_for() -> None:
+    known = {"BTCUSDT": default_mid("BTCUSDT"), "ETHUSDT": default_mid("ETHUSDT")}
+    assert known == {"BTCUSDT": 9650.0, "ETHUSDT": 54.2}  # rows of old runs must stay what they were
+    many = np.array([default_mid(f"S{i}") for i in range(2000)])
+    assert many.min() >= 1.0
+    assert many.max() < 100_000.0
+    share = np.histogram(np.log10(many), bins=range(6))[0] / len(many)
+    assert (np.abs(share - 0.2) < 0.04).all()
+    assert all(float(f"{mid:.3g}") == mid for mid in many)
 
 
 def test_jitter_dates_a_snapshot_between_its_grid_point_and_the_one_before(clean: SyntheticSource) -> None:
@@ -189,7 +213,8 @@ def test_the_mids_of_the_assets_move_together(clean: SyntheticSource) -> None:
         ({"seed": -1}, "seed: input should be"),
         ({"lead": 1.5, "correlation": -0.1}, "lead: .*; correlation: "),
         ({"sigma_bps": (0.0, 1.0)}, "sigma_bps.0: input should be greater than 0"),
-        ({"mids": (1.0,)}, "mids: 1 given for 3 symbols"),
+        ({"mids": {"BTC": 1.0, "BTCUSD": 1.0}}, "mids: 'BTCUSD' is none of the symbols"),
+        ({"mids": {"BTC": 0.0}}, "mids.BTC: input should be greater than 0"),
         ({"data": replace(DATA, cadence_s=7.0)}, "data.cadence_s: 7 does not divide"),
         ({"data": replace(DATA, stop=DATA.start)}, "data.stop: "),
         ({"data": replace(DATA, reference="XRP")}, "data.reference: 'XRP'"),
@@ -218,13 +243,20 @@ def test_yaml_names_and_checks_it() -> None:
 
     model = parameter_model(resolve("sources.synthetic.depth_rows", "source"))
     text = (
-        '{"seed": 1, "levels": 20, "sigma_bps": [2, 5], "faults": {"gap_s": [60, 90], "absent": {"A": ["2024-01-02"]}}}'
+        '{"seed": 1, "levels": 20, "sigma_bps": [2, 5], "mids": {"A": 2}, '
+        '"faults": {"gap_s": [60, 90], "absent": {"A": ["2024-01-02"]}}}'
     )
     given = model.model_validate_json(text)
     faults = given.f_faults  # type: ignore[attr-defined]
     assert faults == Faults(gap_s=(60, 90), absent={"A": (dt.date(2024, 1, 2),)})
-    for wrong in ('{"faults": {"gaps": 1}}', '{"bayes": {"edge": [0.0]}}', '{"bayes": {"edges": [0.1, 0.0]}}'):
-        with pytest.raises(ValueError, match=r"faults|bayes"):
+    assert given.f_mids == {"A": 2.0}  # type: ignore[attr-defined]
+    for wrong in (
+        '{"mids": [1, 2]}',
+        '{"faults": {"gaps": 1}}',
+        '{"bayes": {"edge": [0.0]}}',
+        '{"bayes": {"edges": [0.1, 0.0]}}',
+    ):
+        with pytest.raises(ValueError, match=r"faults|bayes|mids"):
             model.model_validate_json('{"seed": 1, "levels": 20, ' + wrong[1:])
 
 
