@@ -12,6 +12,9 @@ import numpy.typing as npt
 from bml.dataset.series import Series
 from bml.types import STATS, DailyMoments, DataError, Float64
 
+#: standardised inputs are clipped at this many standard deviations, on either side
+INPUT_LIMIT = 10.0
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scaler:
@@ -29,7 +32,9 @@ class Scaler:
 def moments_table(series: Series) -> tuple[Float64, npt.NDArray[np.bool_], tuple[str, ...]]:
     """(D, A, S) statistics of every day, whether the day has any (D, A), and the S names "stat.series".
 
-    NaN where a statistic is undefined or the day is missing. Raises DataError if days disagree on the series.
+    NaN where a statistic is undefined or the day is missing. The level of the price is not among them, since it
+    drifts out of whatever range training saw: see :func:`_without_level`. Raises DataError if days disagree on
+    the series.
     """
     n_assets, n_days = len(series.moments_AD), series.grid.n_days
     known = [moments for row in series.moments_AD for moments in row if moments is not None]
@@ -46,7 +51,24 @@ def moments_table(series: Series) -> tuple[Float64, npt.NDArray[np.bool_], tuple
                                 f"{known[0].symbol} {known[0].day}; preprocess all days alike")  # fmt: skip
             moments_DAS[d, a] = moments.stats_SV.reshape(-1)
             present_DA[d, a] = bool((moments.stats_SV[count] > 0).any())
-    return moments_DAS, present_DA, tuple(f"{stat}.{name}" for stat in STATS for name in names_V)
+    names = tuple(f"{stat}.{name}" for stat in STATS for name in names_V)
+    moments_DAS, names = _without_level(moments_DAS, names)
+    return moments_DAS, present_DA, names
+
+
+def _without_level(moments_DAS: Float64, names: tuple[str, ...]) -> tuple[Float64, tuple[str, ...]]:
+    """Without mean.log_mid and total.log_mid; change.log_mid takes the place of the mean.
+
+    It is the mean's change against the previous day, NaN where either day is unknown and on the first day.
+    """
+    if "mean.log_mid" not in names:
+        return moments_DAS, names
+    mean = names.index("mean.log_mid")
+    change_DA = np.diff(moments_DAS[..., mean], axis=0, prepend=np.nan)
+    moments_DAS = moments_DAS.copy()
+    moments_DAS[..., mean] = change_DA
+    kept = [s for s, name in enumerate(names) if name != "total.log_mid"]
+    return moments_DAS[..., kept], tuple("change.log_mid" if s == mean else names[s] for s in kept)
 
 
 def fit_scaler(series: Series, moments_DAS: Float64, train_days: int) -> Scaler:

@@ -23,7 +23,7 @@ from bml.dataset.context import Scaler
 from bml.dataset.series import Grid
 from bml.types import FIELDS, SPLITS, Float32, Float64, Fold, Int64, SampleIndex, StoreError
 
-SCHEMA = "bml.dataset/1"
+SCHEMA = "bml.dataset/2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,7 @@ class Dataset:
     ``last_y_N`` the class of the return over (anchor - horizon, anchor] under the edges of the anchor, -1 if
     unknown. ``drop_reasons`` counts dropped anchors per target, ``class_shares`` and ``n_eff`` (effective number
     of samples, see :func:`bml.dataset.weights.average_uniqueness`) are per block. ``notes`` are warnings in words.
+    ``store_digest`` is the digest of the day files it was built from.
     """
 
     symbols: tuple[str, ...]
@@ -63,6 +64,7 @@ class Dataset:
     class_shares: dict[str, list[float]]
     n_eff: dict[str, float]
     notes: tuple[str, ...]
+    store_digest: str
     store: DayStore
 
     def __len__(self) -> int:
@@ -89,7 +91,7 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of everything but the store: equal datasets have equal digests."""
+        """sha256 of everything but the store's place: equal datasets have equal digests."""
         arrays, document = _pack(self)
         sha = hashlib.sha256(json.dumps(document, sort_keys=True).encode())
         for name in sorted(arrays):
@@ -118,6 +120,7 @@ class Dataset:
         """What people and logs want to know of it, JSON-able."""
         return {
             "digest": self.digest,
+            "store_digest": self.store_digest,
             "symbols": list(self.symbols),
             "targets": list(self.targets),
             "classes": list(self.class_names),
@@ -139,7 +142,10 @@ class Dataset:
 
     @classmethod
     def load(cls, path: Path, store: DayStore) -> Dataset:
-        """Read what ``save`` wrote. Raises StoreError if it is missing, foreign, truncated or altered."""
+        """Read what ``save`` wrote. Raises StoreError if it is missing, foreign, truncated or altered.
+
+        Also for a store of another digest: its days may have the same shape and other books.
+        """
         try:
             with h5py.File(path, "r") as file:
                 schema, expected = (bytes(file.attrs.get(key, b"")).decode() for key in ("schema", "digest"))
@@ -154,6 +160,8 @@ class Dataset:
         dataset = _unpack(arrays, document, store)
         if dataset.digest != expected:
             raise StoreError(f"{path}: its content does not fit its digest; build it again")
+        if dataset.store_digest != store.digest:
+            raise StoreError(f"{path}: was built from other day files; run bml train")
         return dataset
 
 

@@ -1,14 +1,17 @@
-"""A few numbers of the book at the anchor, for baselines that are no networks; needs no torch."""
+"""What baselines that are no networks get of the book at the anchor: a few numbers, or all of the newest snapshot."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 
+from bml.book.store import DayFile
 from bml.dataset.dataset import Dataset
-from bml.types import ASK_PX, ASK_QTY, BID_PX, BID_QTY, FIELDS, Float64, Int64
+from bml.types import ASK_PX, ASK_QTY, BID_PX, BID_QTY, FIELDS, Float32, Float64, Int64
 
 #: look-backs of the return features as shares of the horizon (1, 5, 15 and 30 min of half an hour)
 LAGS = (1 / 30, 1 / 6, 1 / 2, 1.0)
@@ -49,48 +52,85 @@ def _block_names(dataset: Dataset) -> list[str]:
     return [*imbalances, "spread_bps", *(f"return_{lag}" for lag in lag_rows(dataset.horizon_rows)), "known"]
 
 
+def newest_book(dataset: Dataset, rows: Int64) -> tuple[Float32, tuple[str, ...]]:
+    """(N, K) float32 newest snapshot of every symbol at the anchor of ``rows``, and its K = A L F names.
+
+    Standardised and clipped, bit for bit the last time step of the loader's ``x_short_BATLF``, flattened: the
+    target first, then the other symbols in their order; 0 where a cell is missing, all 0 for a symbol that is not
+    in ``dataset.present_NA``. Names are "target.level_0.bid_px", "other_1.level_0.bid_px"...: the asset axis is
+    by place, so one column is of different symbols for different targets. Opens each day file once; the result
+    takes 4 K bytes a row, little else. Imports torch. Raises StoreError if a day file is gone or damaged.
+    """
+    from bml.dataset.loader import Standard
+
+    standard = Standard(dataset.scaler)
+    n_assets = len(dataset.symbols)
+    targets, at, present_NA = dataset.index.target_N[rows], dataset.row_N[rows], dataset.present_NA[rows]
+    x_NALF = np.zeros((at.shape[0], n_assets, dataset.levels, len(FIELDS)), dtype=np.float32)
+    for a, symbol in enumerate(dataset.symbols):
+        mine = np.flatnonzero(present_NA[:, a])
+        slot_N = np.where(targets == a, 0, a + (targets > a))
+        for chosen, file, within in _days(dataset, symbol, at[mine]):
+            who = mine[chosen]
+            x_NALF[who, slot_N[who]] = standard.numpy(a, file.book_TLF[within])
+    places = ("target", *(f"other_{k}" for k in range(1, n_assets)))
+    names = tuple(f"{place}.level_{k}.{name}" for place in places for k in range(dataset.levels) for name in FIELDS)
+    return x_NALF.reshape(at.shape[0], len(names)), names
+
+
 def _asset_block(dataset: Dataset, assets_N: Int64, at_N: Int64, sigma_N: Float64) -> Float64:
-    names = _block_names(dataset)
     lags = lag_rows(dataset.horizon_rows)
-    out_NK = np.full((at_N.shape[0], len(names)), np.nan)
+    n_book = len(IMBALANCE_LEVELS) + 1
+    out_NK = np.full((at_N.shape[0], len(_block_names(dataset))), np.nan)
     for a in np.unique(assets_N):
         mine = np.flatnonzero(assets_N == a)
-        book_NLF, mid_NJ = _read(dataset, dataset.symbols[a], at_N[mine], lags)
+        book_NK, mid_NJ = _read(dataset, dataset.symbols[a], at_N[mine], lags)
         sigma_J = sigma_N[mine, None] * np.sqrt(np.asarray(lags) / dataset.horizon_rows)
-        n_imbalances = len(IMBALANCE_LEVELS)
-        for k, count in enumerate(IMBALANCE_LEVELS):
-            out_NK[mine, k] = _imbalance(book_NLF[:, : count or None])
-        out_NK[mine, n_imbalances] = book_NLF[:, 0, ASK_PX] - book_NLF[:, 0, BID_PX]
-        out_NK[mine, n_imbalances + 1 : -1] = np.log(mid_NJ[:, :1] / mid_NJ[:, 1:]) / sigma_J
+        out_NK[mine, :n_book] = book_NK
+        out_NK[mine, n_book:-1] = np.log(mid_NJ[:, :1] / mid_NJ[:, 1:]) / sigma_J
         out_NK[mine, -1] = np.isfinite(mid_NJ[:, 0])
     known_NK: Float64 = np.nan_to_num(out_NK, nan=0.0, posinf=0.0, neginf=0.0)
     return known_NK
 
 
-def _imbalance(book_NLF: Float64) -> Float64:
-    bid_N, ask_N = np.nansum(book_NLF[..., BID_QTY], axis=1), np.nansum(book_NLF[..., ASK_QTY], axis=1)
+def _read(dataset: Dataset, symbol: str, at_N: Int64, lags: tuple[int, ...]) -> tuple[Float64, Float64]:
+    """Imbalances and spread at rows ``at_N``, NaN on days without a file; the mids there and ``lags`` rows before.
+
+    One day's books are held at a time.
+    """
+    book_NK = np.full((at_N.shape[0], len(IMBALANCE_LEVELS) + 1), np.nan)
+    for chosen, file, within in _days(dataset, symbol, at_N, missing="skip"):
+        book_NK[chosen] = _book_numbers(file.book_TLF[within].astype(np.float64))
+    mid_T, _ = dataset.series(symbol)
+    before_NJ = at_N[:, None] - np.asarray([0, *lags])
+    mid_NJ = np.where(before_NJ >= 0, mid_T[np.maximum(before_NJ, 0)], np.nan)
+    return book_NK, mid_NJ
+
+
+def _book_numbers(book_NLF: Float64) -> Float64:
+    """(N, K) imbalances over ``IMBALANCE_LEVELS`` and the spread of books in bps from the mid and log1p quantity."""
+    bid_NL, ask_NL = np.expm1(book_NLF[..., BID_QTY]), np.expm1(book_NLF[..., ASK_QTY])
+    columns = [_imbalance(bid_NL[:, : count or None], ask_NL[:, : count or None]) for count in IMBALANCE_LEVELS]
+    return np.stack([*columns, book_NLF[:, 0, ASK_PX] - book_NLF[:, 0, BID_PX]], axis=1)
+
+
+def _imbalance(bid_NL: Float64, ask_NL: Float64) -> Float64:
+    bid_N, ask_N = np.nansum(bid_NL, axis=1), np.nansum(ask_NL, axis=1)
     total_N = bid_N + ask_N
     out_N: Float64 = np.divide(bid_N - ask_N, total_N, out=np.zeros(total_N.shape), where=total_N > 0)
     return out_N
 
 
-def _read(dataset: Dataset, symbol: str, at_N: Int64, lags: tuple[int, ...]) -> tuple[Float64, Float64]:
-    """Book at rows ``at_N`` (bps from mid, plain quantities) and the mids there and ``lags`` rows before."""
+def _days(
+    dataset: Dataset, symbol: str, at_N: Int64, *, missing: Literal["skip", "error"] = "error"
+) -> Iterator[tuple[Int64, DayFile, Int64]]:
+    """For each day with some of the rows ``at_N``: their places in it, the open day file, their rows of that day."""
     grid = dataset.grid
-    book_NLF = np.full((at_N.shape[0], dataset.levels, len(FIELDS)), np.nan)
-    mid_T = np.full(grid.n_rows, np.nan)
     order = np.argsort(at_N, kind="stable")
     first = np.arange(grid.n_days + 1) * grid.rows_per_day
-    cuts = np.searchsorted(at_N[order], first)
-    for number, (low, high) in enumerate(pairwise(cuts)):
+    for number, (low, high) in enumerate(pairwise(np.searchsorted(at_N[order], first))):
         day = grid.day(number)
-        if not dataset.store.path(symbol, day).exists():
+        if low == high or (missing == "skip" and not dataset.store.path(symbol, day).exists()):
             continue
         with closing(dataset.store.open(symbol, day)) as file:
-            mid_T[first[number] : first[number + 1]] = file.mid_T
-            chosen = order[low:high]
-            book_NLF[chosen] = file.book_TLF[at_N[chosen] - first[number]]
-    book_NLF[..., [BID_QTY, ASK_QTY]] = np.expm1(book_NLF[..., [BID_QTY, ASK_QTY]])
-    before_NJ = at_N[:, None] - np.asarray([0, *lags])
-    mid_NJ = np.where(before_NJ >= 0, mid_T[np.maximum(before_NJ, 0)], np.nan)
-    return book_NLF, mid_NJ
+            yield order[low:high], file, at_N[order[low:high]] - first[number]

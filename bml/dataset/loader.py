@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bml.dataset.context import INPUT_LIMIT, Scaler
 from bml.dataset.dataset import Dataset
-from bml.types import Float64, Int64
+from bml.types import Float32, Float64, Floats, Int64
 
 #: values scaled at a time: few enough to stay in the cache between the two passes, and for torch to use the one
 #: thread it is called from (its parallel loops, from 32768 on, lose to the model's own when cores are few)
@@ -30,8 +31,9 @@ _MAX_OPEN = 8192
 class Batch:
     """One batch; the asset axis begins with the target, then the other symbols in their order.
 
-    ``x_short_BATLF`` float32, oldest row first, standardised, 0 where missing; all 0 where ``present_BA``
-    (float32, 1 or 0) is 0. ``x_long_BDAS`` float32 likewise, oldest day first, with ``long_present_BDA``.
+    ``x_short_BATLF`` float32, oldest row first, standardised, clipped at +-``INPUT_LIMIT`` standard deviations, 0
+    where missing; all 0 where ``present_BA`` (float32, 1 or 0) is 0. ``x_long_BDAS`` float32 likewise, oldest day
+    first, with ``long_present_BDA``.
     ``x_time_BK`` float32, ``y_B`` int64, ``w_B`` float32, ``row_B`` int64 (rows of the dataset's index).
     """
 
@@ -50,6 +52,29 @@ class Batch:
     def clone(self) -> Batch:
         """A copy that outlives the loader's buffers."""
         return replace(self, **{f.name: getattr(self, f.name).clone() for f in fields(self)})
+
+
+class Standard:
+    """Books as networks see them: (x - mean) / std, clipped at +-``INPUT_LIMIT``, 0 where missing; float32."""
+
+    def __init__(self, scaler: Scaler) -> None:
+        with torch.inference_mode(False):  # else they could not be used outside of the caller's inference mode
+            std_ALF = torch.from_numpy(scaler.std_ALF)
+            self._scale_ALF = (1.0 / std_ALF).float()
+            self._shift_ALF = (-torch.from_numpy(scaler.mean_ALF) / std_ALF).float()
+
+    def into(self, a: int, book_TLF: Tensor, out_TLF: Tensor) -> None:
+        """Write the standardised ``book_TLF`` of symbol ``a`` to ``out_TLF``."""
+        torch.addcmul(self._shift_ALF[a], book_TLF, self._scale_ALF[a], out=out_TLF)
+        out_TLF.clamp_(-INPUT_LIMIT, INPUT_LIMIT).nan_to_num_(nan=0.0)
+
+    def numpy(self, a: int, book_TLF: Floats) -> Float32:
+        """The standardised ``book_TLF`` of symbol ``a`` as a new array."""
+        with torch.inference_mode():
+            out_TLF = torch.empty(book_TLF.shape, dtype=torch.float32)
+            self.into(a, torch.from_numpy(book_TLF), out_TLF)
+            standard_TLF: Float32 = out_TLF.numpy()
+        return standard_TLF
 
 
 class WindowLoader:
@@ -83,14 +108,11 @@ class WindowLoader:
         self.epoch = epoch
         self._dataset, self._rows, self._weights_N = dataset, np.asarray(rows, dtype=np.int64), weights_N
         self._batch_size, self._shuffle, self._seed = batch_size, shuffle, seed
-        self._books = _Books(dataset)
+        self._books, self._standard = _Books(dataset), Standard(dataset.scaler)
         n_assets = len(dataset.symbols)
         # order[a] = the target a, then the others
         self._order_AA = np.array([[a, *(b for b in range(n_assets) if b != a)] for a in range(n_assets)])
         with torch.inference_mode(False):
-            std_ALF = torch.from_numpy(dataset.scaler.std_ALF)
-            self._scale_ALF = (1.0 / std_ALF).float()
-            self._shift_ALF = (-torch.from_numpy(dataset.scaler.mean_ALF) / std_ALF).float()
             self._long_DAS, self._long_present_DA = _long_tables(dataset)
 
     def __len__(self) -> int:
@@ -149,18 +171,16 @@ class WindowLoader:
         )
 
     def _gather(self, a: int, stop: int, out_TLF: Tensor) -> None:
-        """Rows [stop - window, stop) of symbol ``a``, standardised, missing cells 0."""
+        """Rows [stop - window, stop) of symbol ``a``, standardised."""
         per_day = self._dataset.grid.rows_per_day
         row = stop - self._dataset.window_rows
-        scale, shift = self._scale_ALF[a], self._shift_ALF[a]
         piece_rows = max(1, _PIECE // out_TLF[0].numel())
         done = 0
         while row < stop:
             number, within = divmod(row, per_day)
             count = min(per_day - within, stop - row, piece_rows)
-            piece = out_TLF[done : done + count]
-            torch.addcmul(shift, self._books.get(a, number)[within : within + count], scale, out=piece)
-            piece.nan_to_num_(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
+            book_TLF = self._books.get(a, number)[within : within + count]
+            self._standard.into(a, book_TLF, out_TLF[done : done + count])
             row, done = row + count, done + count
 
 
@@ -196,10 +216,10 @@ class _Books:
 
 
 def _long_tables(dataset: Dataset) -> tuple[Tensor, Tensor]:
-    """Standardised daily statistics and presence, (context_days + D, A, ...): days before the data are missing."""
+    """Standardised, clipped daily statistics and presence, (context_days + D, A, ...): missing before the data."""
     scaler = dataset.scaler
-    scaled_DAS = (dataset.moments_DAS - scaler.mean_AS) / scaler.std_AS
+    scaled_DAS = ((dataset.moments_DAS - scaler.mean_AS) / scaler.std_AS).clip(-INPUT_LIMIT, INPUT_LIMIT)
     pad = ((dataset.context_days, 0), (0, 0))
-    long_DAS = np.pad(np.nan_to_num(scaled_DAS, posinf=np.inf, neginf=-np.inf), (*pad, (0, 0)))
+    long_DAS = np.pad(np.nan_to_num(scaled_DAS), (*pad, (0, 0)))
     present_DA = np.pad(dataset.moments_present_DA, pad)
     return torch.from_numpy(long_DAS.astype(np.float32)), torch.from_numpy(present_DA.astype(np.float32))

@@ -13,13 +13,13 @@ from bml.dataset.windows import (
     REASONS,
     WindowRule,
     candidate_rows,
+    end_rows,
     first_reasons,
     presence,
     shifted,
-    valid_rows,
     volatility,
 )
-from bml.types import NS_PER_DAY, Float64, Int64, SampleIndex
+from bml.types import NS_PER_DAY, Flag, Float64, Int64, SampleIndex
 
 #: half-lives in hours whose variances are averaged into ``Dataset.vol_N``
 BLEND_H = (3.0, 24.0)
@@ -61,11 +61,12 @@ def _labelled(
     vol_T: Float64,
 ) -> Arrays:
     return_T = log_return(series.mid_AT[a], rule.horizon_rows)
-    valid_T = valid_rows(series.mid_AT[a], series.flag_AT[a])
+    stop_N = rows_N + rule.horizon_rows
+    is_filled_T, content_ms_T = series.flag_AT[a] & int(Flag.FILLED) != 0, series.content_ms_AT[a]
     sigma_N = sigma_T[rows_N]
     edges_NE = scheme.edges(symbol, sigma_N)
     last_y_N = np.full(rows_N.shape, -1, dtype=np.int64)
-    past = shifted(valid_T, rows_N, -rule.horizon_rows)
+    past = shifted(end_rows(series, a, rule), rows_N, -rule.horizon_rows)
     last_y_N[past] = assign(return_T[rows_N[past] - rule.horizon_rows], edges_NE[past])
     return {
         "row_N": rows_N,
@@ -76,6 +77,9 @@ def _labelled(
         "edges_NE": edges_NE,
         "y_N": assign(return_T[rows_N], edges_NE),
         "last_y_N": last_y_N,
+        "anchor_filled_N": is_filled_T[rows_N],
+        "label_filled_N": is_filled_T[stop_N],
+        "oldest_ms_N": np.maximum(content_ms_T[rows_N], content_ms_T[stop_N]),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from bml.dataset.calendar import fit_scale, time_features
 from bml.dataset.context import fit_scaler, moments_table
 from bml.dataset.dataset import Dataset as Dataset
 from bml.dataset.labels import ClassParams, ClassScheme, class_scheme
-from bml.dataset.rows import collect, sample_index
+from bml.dataset.rows import Arrays, collect, sample_index
 from bml.dataset.series import Grid, Series, read_series
 from bml.dataset.splits import SplitParams, block_bounds, split_spec, train_span
 from bml.dataset.splits import split as split_blocks
@@ -24,6 +25,9 @@ from bml.registry import stage
 from bml.types import NS_PER_DAY, NS_PER_S, SPLITS, ConfigError, Fold, GateError, SampleIndex
 
 Positive = Annotated[float, Field(gt=0)]
+
+#: share of labels on mids that are carried forward, from which on a note says so
+CARRIED_SHARE = 0.01
 
 
 def _consistent(classes: ClassParams | None) -> ClassParams | None:
@@ -50,25 +54,36 @@ def book_windows(
     targets: list[str] | None = None,
     min_assets: Annotated[int, Field(ge=1)] = 1,
     max_filled: Annotated[float, Field(ge=0, le=1)] = 0.02,
+    max_stale_s: Positive | None = None,
     context_days: Annotated[int, Field(ge=0)] = 90,
     split: SplitParams | None = None,
 ) -> Dataset:
     """Index every usable window of the configured days, with its label, class, split and context.
 
-    An anchor every ``stride_s`` from the start of the data; its input is (anchor - window_h, anchor], its label
-    the log return over ``horizon_s``. A symbol is present in a window without a GAP or ABSENT row and with a
-    share of FILLED rows up to ``max_filled``; a window is usable with ``min_assets`` symbols present, the
-    target among them. ``targets`` (default: the reference) are the symbols to predict. ``classes`` is read by
-    :func:`bml.dataset.labels.class_scheme` and ``split`` by :func:`bml.dataset.splits.split_spec`. Windows and
-    labels may cross midnight; a missing day file is a day of absent rows. ``context_days`` completed days
-    before the anchor's day form the long channel (0: none).
+    An anchor every ``stride_s`` from the start of the data; its input is (anchor - window_h, anchor], its label the
+    log return over ``horizon_s``. A symbol is present in a window without a GAP or ABSENT row and with a share of
+    FILLED, OUTLIER and stale rows up to ``max_filled``; a window is usable with ``min_assets`` symbols present, the
+    target among them. A row is stale when what it says is older than ``max_stale_s``: the age of its snapshot plus
+    how long the book had been the same in every cell by then (STUCK). Labels neither start nor end on a stale or an
+    OUTLIER row. Default: a tenth of the horizon, but never below the cadence. ``targets`` (default: the reference)
+    are the symbols to predict. ``classes`` is read by :func:`bml.dataset.labels.class_scheme` and ``split`` by
+    :func:`bml.dataset.splits.split_spec`. Windows and labels may cross midnight; a missing day file is a day of
+    absent rows. ``context_days`` completed days before the anchor's day form the long channel (0: none).
 
-    Reads mids, flags and moments of all days, never the book. Raises ConfigError (durations that are no
-    multiple of the cadence, unknown symbols, bad classes or split), DataError (day files that do not fit) and
-    GateError (an empty block, with the reasons its anchors were dropped).
+    Reads mids, flags, ages and moments of all days, and of the book the rows that seem to repeat. Raises
+    ConfigError (durations that are no multiple of the cadence, unknown symbols, bad classes or split), DataError
+    (day files that do not fit) and GateError (an empty block, with the reasons its anchors were dropped).
     """
     grid = _grid(cfg)
-    rule = _rule(grid, window_h, stride_s, horizon_s, min_assets, max_filled, len(cfg.data.symbols), context_days)
+    _check(min_assets, max_filled, max_stale_s, context_days, len(cfg.data.symbols))
+    rule = WindowRule(
+        window_rows=_rows("window_h", window_h, 3600.0, grid),
+        stride_rows=_rows("stride_s", stride_s, 1.0, grid),
+        horizon_rows=_rows("horizon_s", horizon_s, 1.0, grid),
+        min_assets=min_assets,
+        max_filled=max_filled,
+        max_stale_ms=_stale_ms(max_stale_s, horizon_s, grid),
+    )
     scheme, spec = class_scheme(classes), split_spec(split)
     bounds = block_bounds(cfg.data.start, cfg.data.stop, spec)
     train_days = (train_span(cfg.data.start, cfg.data.stop, split)[1] - cfg.data.start).days
@@ -110,7 +125,8 @@ def book_windows(
         drop_reasons=drops,
         class_shares=_class_shares(index, fold, len(scheme.names)),
         n_eff=_effective(index, fold),
-        notes=_notes(index, fold, scheme, series),
+        notes=(*_notes(index, fold, scheme, series), *_carried(found)),
+        store_digest=store.digest,
         store=store,
     )
 
@@ -127,29 +143,21 @@ def _grid(cfg: Config) -> Grid:
     )
 
 
-def _rule(
-    grid: Grid,
-    window_h: float,
-    stride_s: float,
-    horizon_s: float,
-    min_assets: int,
-    max_filled: float,
-    n_symbols: int,
-    context_days: int,
-) -> WindowRule:
+def _check(min_assets: int, max_filled: float, max_stale_s: float | None, context_days: int, n_symbols: int) -> None:
     if not 1 <= min_assets <= n_symbols:
         raise ConfigError(f"min_assets: expected 1 to {n_symbols} (the number of data.symbols), got {min_assets}")
     if not 0 <= max_filled <= 1:
         raise ConfigError(f"max_filled: expected a share from 0 to 1, got {max_filled:g}")
     if context_days < 0:
         raise ConfigError(f"context_days: expected 0 or more days, got {context_days}")
-    return WindowRule(
-        window_rows=_rows("window_h", window_h, 3600.0, grid),
-        stride_rows=_rows("stride_s", stride_s, 1.0, grid),
-        horizon_rows=_rows("horizon_s", horizon_s, 1.0, grid),
-        min_assets=min_assets,
-        max_filled=max_filled,
-    )
+    if max_stale_s is not None and not 0 < max_stale_s < math.inf:
+        raise ConfigError(f"max_stale_s: expected seconds above 0, got {max_stale_s:g}")
+
+
+def _stale_ms(max_stale_s: float | None, horizon_s: float, grid: Grid) -> int:
+    """The age from which a row is stale; by default a tenth of the horizon or, if that is more, the cadence."""
+    limit_s = max(horizon_s / 10.0, grid.cadence_ns / NS_PER_S) if max_stale_s is None else max_stale_s
+    return math.floor(limit_s * 1e3 + 1e-6)
 
 
 def _rows(name: str, value: float, unit_s: float, grid: Grid) -> int:
@@ -183,7 +191,7 @@ def _require_all_blocks(fold: Fold, drops: Mapping[str, Mapping[str, int]]) -> N
     some = sum(getattr(fold, name).shape[0] for name in SPLITS)
     what = f"no usable window in {', '.join(empty)}" if some else "no usable window"
     raise GateError(f"{what}: dropped anchors of {told}; purged {fold.n_purged}. Take more days, a shorter window or "
-                    "horizon, or a larger max_filled")  # fmt: skip
+                    "horizon, or a larger max_filled or max_stale_s")  # fmt: skip
 
 
 def _class_shares(index: SampleIndex, fold: Fold, n_classes: int) -> dict[str, list[float]]:
@@ -218,3 +226,15 @@ def _notes(index: SampleIndex, fold: Fold, scheme: ClassScheme, series: Series) 
     per_symbol = getattr(scheme, "per_symbol", {})
     notes += [f"{symbol}: class edges {list(edges)} % of its own" for symbol, edges in per_symbol.items()]
     return tuple(notes)
+
+
+def _carried(found: Arrays) -> tuple[str, ...]:
+    """A note of how many labels start or end on a mid that is carried forward, where that is more than 1 %."""
+    anchor_N, label_N, oldest_ms_N = (found[name] for name in ("anchor_filled_N", "label_filled_N", "oldest_ms_N"))
+    if max(anchor_N.mean(), label_N.mean()) <= CARRIED_SHARE:
+        return ()
+    minutes = oldest_ms_N[anchor_N | label_N].max() / 60e3
+    return (
+        f"{100 * anchor_N.mean():.0f} % of anchors and {100 * label_N.mean():.0f} % of label ends are carried forward, "
+        f"oldest {minutes:.1f} min; a smaller max_stale_s drops them",
+    )

@@ -1,4 +1,4 @@
-"""The day files of a configuration read once, end to end: mids, flags and daily moments of every symbol."""
+"""The day files of a configuration read once, end to end: mids, flags, ages and daily moments of every symbol."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bml.book.store import DayFile, DayStore
+from bml.dataset.content import Last, content_age_ms, last_row, repeats
 from bml.dataset.splits import day_start_ns
-from bml.types import NS_PER_DAY, DailyMoments, DataError, Flag, Float64, Int64
+from bml.types import NS_PER_DAY, DailyMoments, DataError, Flag, Float64, Int32, Int64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,34 +52,41 @@ class Grid:
 class Series:
     """(A, T) mids and flags on the whole grid, and what each day file says of itself.
 
-    A day without a file is absent: its mids are NaN, its flags ABSENT | GAP, its moments None.
+    ``content_ms_AT`` is how long each row has said the same, see :func:`bml.dataset.content.content_age_ms`.
+    A day without a file is absent: its mids are NaN, its flags ABSENT | GAP, its ages -1, its moments None.
     """
 
     symbols: tuple[str, ...]
     grid: Grid
     mid_AT: Float64
     flag_AT: npt.NDArray[np.uint16]
+    content_ms_AT: Int32
     moments_AD: tuple[tuple[DailyMoments | None, ...], ...]
     levels: int
     missing: dict[str, int]  # symbol -> days without a file
 
 
 def read_series(store: DayStore, symbols: tuple[str, ...], grid: Grid) -> Series:
-    """Read every day file of ``symbols`` over ``grid``; only the book stays on disk.
+    """Read every day file of ``symbols`` over ``grid``; of the book only rows that seem to repeat the one before.
 
     Raises DataError naming symbol and day if a file is on another grid, has another number of levels than
     the first, or if there is no file at all; StoreError for a damaged file (one that is not there is no error).
     """
     mid_AT = np.full((len(symbols), grid.n_rows), np.nan)
     flag_AT = np.full(mid_AT.shape, int(Flag.ABSENT | Flag.GAP), dtype=np.uint16)
+    content_ms_AT = np.full(mid_AT.shape, -1, dtype=np.int32)
     moments: list[list[DailyMoments | None]] = []
     levels = -1
     for a, symbol in enumerate(symbols):
         moments.append([])
+        age_ms_T = np.full(grid.n_rows, -1, dtype=np.int32)
+        repeats_T = np.zeros(grid.n_rows, dtype=np.bool_)
+        last: Last | None = None
         for number in range(grid.n_days):
             day = grid.day(number)
             if not store.path(symbol, day).exists():
                 moments[a].append(None)
+                last = None
                 continue
             with closing(store.open(symbol, day)) as file:
                 levels = file.book_TLF.shape[1] if levels < 0 else levels
@@ -86,7 +94,11 @@ def read_series(store: DayStore, symbols: tuple[str, ...], grid: Grid) -> Series
                 rows = slice(number * grid.rows_per_day, (number + 1) * grid.rows_per_day)
                 mid_AT[a, rows] = file.mid_T
                 flag_AT[a, rows] = file.flag_T
+                age_ms_T[rows] = file.age_ms_T
+                repeats_T[rows] = repeats(file, last)
+                last = last_row(file)
                 moments[a].append(file.moments)
+        content_ms_AT[a] = content_age_ms(age_ms_T, mid_AT[a], repeats_T, grid.cadence_ns)
     missing = {symbol: row.count(None) for symbol, row in zip(symbols, moments, strict=True)}
     if levels < 0:
         raise DataError(f"no day file of {', '.join(symbols)} from {grid.first} on ({grid.n_days} days); "
@@ -96,6 +108,7 @@ def read_series(store: DayStore, symbols: tuple[str, ...], grid: Grid) -> Series
         grid=grid,
         mid_AT=mid_AT,
         flag_AT=flag_AT,
+        content_ms_AT=content_ms_AT,
         moments_AD=tuple(map(tuple, moments)),
         levels=levels,
         missing=missing,

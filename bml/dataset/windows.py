@@ -16,26 +16,31 @@ REASONS = (
     "history_short",  # the window begins before the data
     "label_after_data",  # the label ends after the data
     "target_gap",  # a GAP or ABSENT row of the target in the window
-    "target_filled",  # too large a share of FILLED rows of the target in the window
+    "target_filled",  # too large a share of rows of the target in the window that are carried forward or untrue
     "few_assets",  # fewer than min_assets symbols present over the window, the target included
-    "anchor_invalid",  # the target's mid at the anchor is unknown or of a crossed book
+    "anchor_invalid",  # the target's mid at the anchor is unknown, stale, an outlier or of a crossed book
     "label_invalid",  # the same at the end of the label
     "sigma_unknown",  # too few returns so far to know the volatility, or none that moved
 )
 
 _ABSENT = int(Flag.GAP | Flag.ABSENT)
-_UNTRUE = _ABSENT | int(Flag.CROSSED)
+_UNTRUE = _ABSENT | int(Flag.CROSSED | Flag.OUTLIER)
+_NOT_NEW = int(Flag.FILLED | Flag.OUTLIER)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WindowRule:
-    """A window of ``window_rows`` ending at the anchor, a label ``horizon_rows`` on, anchors every ``stride_rows``."""
+    """A window of ``window_rows`` ending at the anchor, a label ``horizon_rows`` on, anchors every ``stride_rows``.
+
+    A row is stale when it has said the same for more than ``max_stale_ms``.
+    """
 
     window_rows: int
     stride_rows: int
     horizon_rows: int
     min_assets: int
     max_filled: float
+    max_stale_ms: int
 
 
 def candidate_rows(n_rows: int, rule: WindowRule) -> Int64:
@@ -46,24 +51,35 @@ def candidate_rows(n_rows: int, rule: WindowRule) -> Int64:
 def presence(series: Series, rows_N: Int64, rule: WindowRule) -> tuple[Bools, Bools]:
     """(N, A) whether each symbol has no gap, and no more FILLED rows than allowed, in (anchor - window, anchor].
 
-    One cumulative count a symbol, O(A T + A N). A window that begins before the data has a gap.
+    OUTLIER rows count like FILLED ones, and so do rows that repeat the one before once they are stale: a frozen
+    feed is carried forward by its sender, but one that repeats a row now and then is not frozen. One cumulative
+    count a symbol, O(A T + A N). A window that begins before the data has a gap.
     """
     starts_N = np.maximum(rows_N + 1 - rule.window_rows, 0)
     short_N = rows_N + 1 < rule.window_rows
     ungapped_NA = np.empty((rows_N.shape[0], series.mid_AT.shape[0]), dtype=np.bool_)
     fresh_NA = np.empty_like(ungapped_NA)
+    frozen_ms = max(rule.max_stale_ms, series.grid.cadence_ns // 1_000_000)  # no new snapshot is older than that
     limit = int(np.floor(rule.max_filled * rule.window_rows + 1e-9))
-    for a, (mid_T, flag_T) in enumerate(zip(series.mid_AT, series.flag_AT, strict=True)):
+    for a, (mid_T, flag_T, content_ms_T) in enumerate(
+        zip(series.mid_AT, series.flag_AT, series.content_ms_AT, strict=True)
+    ):
         gaps = _running_count(~np.isfinite(mid_T) | (flag_T & _ABSENT != 0))
-        filled = _running_count(flag_T & int(Flag.FILLED) != 0)
+        filled = _running_count((flag_T & _NOT_NEW != 0) | (content_ms_T > frozen_ms))
         ungapped_NA[:, a] = (gaps[rows_N + 1] == gaps[starts_N]) & ~short_N
         fresh_NA[:, a] = filled[rows_N + 1] - filled[starts_N] <= limit
     return ungapped_NA, fresh_NA
 
 
 def valid_rows(mid_T: Float64, flag_T: npt.NDArray[np.uint16]) -> Bools:
-    """Rows whose mid is a price one can measure a return from: known, positive, not of a crossed book."""
+    """Rows whose mid is a price one can measure a return from: known, positive, no outlier, not of a crossed book."""
     ok_T: Bools = np.isfinite(mid_T) & (mid_T > 0) & (flag_T & _UNTRUE == 0)
+    return ok_T
+
+
+def end_rows(series: Series, a: int, rule: WindowRule) -> Bools:
+    """Rows a label of symbol ``a`` may start or end on: valid, and not stale."""
+    ok_T: Bools = valid_rows(series.mid_AT[a], series.flag_AT[a]) & (series.content_ms_AT[a] <= rule.max_stale_ms)
     return ok_T
 
 
@@ -76,7 +92,10 @@ def shifted(values_T: Bools, rows_N: Int64, steps: int) -> Bools:
 
 
 def volatility(series: Series, a: int, half_life_h: float, steps: int) -> Float64:
-    """Causal sigma over ``steps`` rows of symbol ``a``, (T,)."""
+    """Causal sigma over ``steps`` rows of symbol ``a``, (T,).
+
+    Stale rows count: what they miss comes back with the return that ends them, so the variance is right over time.
+    """
     rows = half_life_h * 3600 * NS_PER_S / series.grid.cadence_ns
     valid_T = valid_rows(series.mid_AT[a], series.flag_AT[a])
     return causal_sigma(series.mid_AT[a], valid_T, half_life_rows=rows, steps=steps)
@@ -89,15 +108,15 @@ def first_reasons(
 
     ``known_N`` says where the volatility is known.
     """
-    valid_T = valid_rows(series.mid_AT[a], series.flag_AT[a])
+    end_T = end_rows(series, a, rule)
     faults = (
         rows_N + 1 < rule.window_rows,
         rows_N + rule.horizon_rows >= series.grid.n_rows,
         ~ungapped_NA[:, a],
         ~fresh_NA[:, a],
         (ungapped_NA & fresh_NA).sum(axis=1) < rule.min_assets,
-        ~valid_T[rows_N],
-        ~shifted(valid_T, rows_N, rule.horizon_rows),
+        ~end_T[rows_N],
+        ~shifted(end_T, rows_N, rule.horizon_rows),
         ~known_N,
     )
     return np.select(faults, list(range(len(REASONS))), default=-1).astype(np.int64)

@@ -41,9 +41,11 @@ class Market:
     seed: int = 1
     phase_ms: int = 0
     dtype: type = np.float32
+    levels: int = LEVELS
     mid: dict[str, np.ndarray] = field(default_factory=dict)
     book: dict[str, np.ndarray] = field(default_factory=dict)
     flag: dict[str, np.ndarray] = field(default_factory=dict)
+    age_ms: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.per_day = 86_400 // self.cadence_s
@@ -51,17 +53,33 @@ class Market:
         for number, symbol in enumerate(self.symbols):
             rng = np.random.default_rng([self.seed, number])
             self.mid[symbol] = 100.0 * np.exp(np.cumsum(rng.normal(0, 1e-3, rows)))
-            steps = rng.exponential(1.0, (rows, LEVELS, 2)).cumsum(axis=1)
-            qty = np.log1p(rng.exponential(5.0 + number, (rows, LEVELS, 2)))
+            steps = rng.exponential(1.0, (rows, self.levels, 2)).cumsum(axis=1)
+            qty = np.log1p(rng.exponential(5.0 + number, (rows, self.levels, 2)))
             book = np.stack([-steps[..., 0], qty[..., 0], steps[..., 1], qty[..., 1]], axis=-1)
             self.book[symbol] = book.astype(self.dtype)
             self.flag[symbol] = np.zeros(rows, np.uint16)
+            self.age_ms[symbol] = np.zeros(rows, np.int32)
 
     def gap(self, symbol: str, start: int, stop: int) -> None:
         """Rows [start, stop) have no book."""
         self.mid[symbol][start:stop] = np.nan
         self.book[symbol][start:stop] = np.nan
         self.flag[symbol][start:stop] |= int(Flag.GAP)
+
+    def fill(self, symbol: str, start: int, stop: int) -> None:
+        """Rows [start, stop) carry the snapshot of the row before forward."""
+        self._repeat(symbol, start, stop, Flag.FILLED)
+        past = np.arange(1, stop - start + 1, dtype=np.int32) * (self.cadence_s * 1000)
+        self.age_ms[symbol][start:stop] = self.age_ms[symbol][start - 1] + past
+
+    def freeze(self, symbol: str, start: int, stop: int) -> None:
+        """Rows [start, stop) are new snapshots that repeat the book of the row before."""
+        self._repeat(symbol, start, stop, Flag.STUCK)
+
+    def _repeat(self, symbol: str, start: int, stop: int, flag: Flag) -> None:
+        self.mid[symbol][start:stop] = self.mid[symbol][start - 1]
+        self.book[symbol][start:stop] = self.book[symbol][start - 1]
+        self.flag[symbol][start:stop] |= int(flag)
 
     def day(self, symbol: str, number: int) -> AlignedDay:
         day = START + dt.timedelta(days=number)
@@ -76,20 +94,22 @@ class Market:
             grid_ns_T=start_ns + np.arange(self.per_day, dtype=np.int64) * self.cadence_s * NS_PER_S,
             book_TLF=self.book[symbol][rows],
             mid_T=mid,
-            age_ms_T=np.where(np.isfinite(mid), 0, -1).astype(np.int32),
+            age_ms_T=np.where(np.isfinite(mid), self.age_ms[symbol][rows], -1).astype(np.int32),
             flag_T=self.flag[symbol][rows],
             quality=QualityReport(symbol=symbol),
             units="bps_log1p",
-            edges_L1=np.arange(LEVELS + 1, dtype=np.int64),
-            coverage_TL2=np.ones((self.per_day, LEVELS, 2), np.float32),
+            edges_L1=np.arange(self.levels + 1, dtype=np.int64),
+            coverage_TL2=np.ones((self.per_day, self.levels, 2), np.float32),
         )
         context = DayContext(
             symbol=symbol, day=day, start_ns=start_ns, stop_ns=midnight + NS_PER_DAY, cadence_ns=aligned.cadence_ns
         )
         return daily(aligned, context)
 
-    def write(self, root: Path, *, skip: Callable[[str, int], bool] = lambda symbol, number: False) -> DayStore:
-        store = DayStore(root, "ab" * 32)
+    def write(
+        self, root: Path, *, digest: str = "ab" * 32, skip: Callable[[str, int], bool] = lambda symbol, number: False
+    ) -> DayStore:
+        store = DayStore(root, digest)
         for symbol in self.symbols:
             for number in range(self.n_days):
                 if not skip(symbol, number):

@@ -234,3 +234,24 @@ def test_a_loaded_dataset_gives_the_same_batches(made: tuple[Market, Dataset], t
     assert all(same(a, b) for a, b in zip(batches(dataset, rows), batches(loaded, rows), strict=True))
     other = replace(dataset, scaler=replace(dataset.scaler, std_ALF=dataset.scaler.std_ALF * 2))
     assert not same(batches(other, rows)[0], batches(dataset, rows)[0])
+
+
+def test_inputs_are_clipped_at_ten_standard_deviations(tmp_path: Path) -> None:
+    market = Market(n_days=6)
+    after = slice(4 * 1440, None)  # training is over by then, so the scaler does not know
+    market.book["AAA"][after, 0, 0] = -1e6
+    market.book["AAA"][after, 1, 1] = 100.0
+    market.book["AAA"][after, 1, 3] = np.nan
+    market.mid["AAA"][after] = 100.0 * np.exp(np.cumsum(np.random.default_rng(5).normal(0, 0.1, 2 * 1440)))
+    dataset = market.dataset(tmp_path)
+    std = dataset.scaler.std_AS[0]
+    far = np.abs((dataset.moments_DAS[4, 0] - dataset.scaler.mean_AS[0]) / std) > 10
+    assert far.any()
+    late = np.flatnonzero(dataset.row_N >= 5 * 1440)
+    for batch in batches(dataset, late):
+        assert (batch.x_short_BATLF[:, 0, -1, 0, 0] == -10.0).all()
+        assert (batch.x_short_BATLF[:, 0, -1, 1, 1] == 10.0).all()
+        assert (batch.x_short_BATLF[:, 0, -1, 1, 3] == 0.0).all()
+        assert batch.x_short_BATLF.abs().max() == 10.0
+        assert (batch.x_long_BDAS[:, -1, 0, far].abs() == 10.0).all()
+        assert batch.x_long_BDAS.abs().max() == 10.0

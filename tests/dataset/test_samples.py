@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from dataset_market import SMALL, START, SYMBOLS, Market
 
+from bml.book.store import DayStore
 from bml.dataset.dataset import Dataset
 from bml.dataset.samples import book_windows
 from bml.dataset.splits import train_span
@@ -156,7 +157,7 @@ def test_scaler_is_that_of_the_training_days_only(plain: tuple[Market, Dataset])
         np.testing.assert_allclose(dataset.scaler.mean_ALF[a], cells.mean(axis=0), rtol=1e-9)
         np.testing.assert_allclose(dataset.scaler.std_ALF[a], cells.std(axis=0), rtol=1e-9)
     train_DAS = dataset.moments_DAS[:4]
-    np.testing.assert_allclose(dataset.scaler.mean_AS, train_DAS.mean(axis=0))
+    np.testing.assert_allclose(dataset.scaler.mean_AS, np.nanmean(train_DAS, axis=0))
 
 
 def test_constant_and_unseen_cells_keep_their_scale(tmp_path: Path) -> None:
@@ -214,6 +215,8 @@ def test_the_gate_names_an_empty_block(tmp_path: Path) -> None:
         ({"targets": ["AAA", "AAA"]}, "twice"),
         ({"min_assets": 4}, "expected 1 to 3"),
         ({"max_filled": 1.5}, "max_filled"),
+        ({"max_stale_s": 0.0}, "max_stale_s: expected seconds above 0"),
+        ({"max_stale_s": math.inf}, "max_stale_s: expected seconds above 0"),
         ({"context_days": -1}, "context_days"),
         ({"classes": {"method": "fixed", "per_symbol": {"DDD": [-10, -5, -2, 0, 2, 5, 10]}}}, "per_symbol: 'DDD'"),
     ],
@@ -264,6 +267,41 @@ def test_a_damaged_dataset_is_refused(plain: tuple[Market, Dataset], tmp_path: P
     foreign = dataset.store.path("AAA", START)
     with pytest.raises(StoreError, match="schema"):
         Dataset.load(foreign, dataset.store)
+
+
+def test_a_dataset_is_tied_to_its_day_files(plain: tuple[Market, Dataset], tmp_path: Path) -> None:
+    """The books of another store may have the same shape and the same days."""
+    _, dataset = plain
+    other = Market().write(tmp_path / "other", digest="cd" * 32)
+    again = book_windows(Market().config(), other, **(SMALL | {"targets": ["AAA", "CCC"], "min_assets": 2}))
+    assert dataset.store_digest == "ab" * 32
+    assert dataset.summary()["store_digest"] == "ab" * 32
+    assert again.digest != dataset.digest
+    path = dataset.save(tmp_path / "d.h5")
+    with pytest.raises(StoreError, match=r"d\.h5: was built from other day files; run bml train$"):
+        Dataset.load(path, other)
+    moved = DayStore(tmp_path / "moved", "ab" * 32)
+    assert Dataset.load(path, moved).digest == dataset.digest
+
+
+def test_the_long_channel_has_the_change_of_the_price_not_its_level(tmp_path: Path) -> None:
+    market = Market(n_days=8)
+    store = market.write(tmp_path, skip=lambda symbol, number: (symbol, number) == ("BBB", 5))
+    dataset = book_windows(market.config(), store, **SMALL)
+    assert not {"mean.log_mid", "total.log_mid"} & set(dataset.moment_names)
+    assert {"std.log_mid", "skew.log_mid", "kurtosis.log_mid", "total.spread_bps"} <= set(dataset.moment_names)
+    assert dataset.moments_DAS.shape[2] == len(dataset.moment_names) == len(set(dataset.moment_names))
+    column = {name: dataset.moments_DAS[..., s] for s, name in enumerate(dataset.moment_names)}
+    for a, symbol in enumerate(SYMBOLS):
+        log_mid = np.log(market.mid[symbol]).reshape(8, 1440)
+        expected = np.diff(log_mid.mean(axis=1), prepend=np.nan)
+        if symbol == "BBB":
+            expected[5:7] = np.nan
+        np.testing.assert_allclose(column["change.log_mid"][:, a], expected, atol=1e-12)
+        known = np.arange(8) != 5 if symbol == "BBB" else np.ones(8, bool)
+        np.testing.assert_allclose(column["std.log_mid"][known, a], log_mid.std(axis=1)[known], rtol=1e-9)
+        spread = (market.book[symbol][:, 0, 2] - market.book[symbol][:, 0, 0]).reshape(8, 1440).astype(float)
+        np.testing.assert_allclose(column["total.spread_bps"][known, a], spread.sum(axis=1)[known], rtol=1e-6)
 
 
 def test_a_phase_shifts_the_grid(tmp_path: Path) -> None:
