@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bml import handover
+from bml import handover, learned
 from bml.book import summary
-from bml.book.days import DayBuilder, DaySummary, Learned, days_between, publish, spread, store_digest
+from bml.book.days import DayBuilder, DaySummary, Learned, check_over, days_between, no_rows, publish, store_digest
 from bml.book.store import DayStore
 from bml.config import Config, digest
 from bml.config.params import accepts
@@ -47,16 +47,21 @@ def preprocess(cfg: Config, tracker: Tracker, progress: Progress, *, force: bool
     Raises DataError when a symbol has no rows at all; whatever was finished before an error stays.
     """
     days = days_between(cfg.data.start, cfg.data.stop)
+    check_over(days[-1])
     with _open_source(cfg) as source:
-        learned = _learned(cfg, source, progress)
-        store = DayStore(cfg.store.root, store_digest(cfg, learned))
-        summaries = _publish_all(cfg, source, store, learned, days, progress, force=force)
+        progress.phase("learn from the training span", None)
+        plan = learned.learn(cfg, source, again=force)
+        progress.done()
+        store = DayStore(cfg.store.root, store_digest(cfg, plan))
+        summaries = _publish_all(cfg, source, store, plan, days, progress, force=force)
         outputs = {"days": "days"}
         if isinstance(source, HasTruth):
-            outputs["truth"] = handover.below(cfg, source.write_truth(cfg.store.root / "truth" / store.digest[:8]))
+            outputs["truth"] = _write_truth(cfg, source, store)
         origin = source.describe()
-    refs = _record_preprocess(cfg, tracker, summaries, origin, learned, store.digest, outputs)
-    handover.save(cfg, "preprocess", refs[-1], learned=learned)
+    refs = _record_preprocess(cfg, tracker, summaries, origin, plan, store.digest, outputs)
+    handover.save(cfg, "preprocess", refs[-1])
+    if force:  # labels and models made from the files that were there are of other rows
+        handover.forget(cfg, "train", "evaluate")
     totals = summary.by_symbol(summaries)
     return StageResult(
         table=summary.table(totals),
@@ -70,16 +75,15 @@ def train(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
     """Index the windows, split them by time and fit the configured model; needs the day files."""
     from bml.dataset import describe
 
-    upstream, store = handover.day_store(cfg)
+    store, upstream = handover.day_store(cfg), handover.load(cfg, "preprocess")
     progress.phase("dataset", None)
     dataset = cfg.features.function()(cfg, store, **cfg.features.params)
     path = cfg.store.root / "datasets" / f"{cfg.name}-{dataset.digest[:8]}.h5"
     dataset.save(path)
     prepared = _record_dataset(cfg, tracker, dataset, upstream, path)
-    handover.save(cfg, "dataset", prepared)
     progress.done()
 
-    key = _trained_digest(cfg, dataset)
+    key = _trained_digest(cfg, store, dataset)
     folder = cfg.store.root / "models" / f"{cfg.name}-{key[:8]}"
     with tracker.stage("model-training", params=cfg.document["stages"]["train"], upstream=[upstream, prepared]) as run:
         result = cfg.train.function()(
@@ -90,7 +94,7 @@ def train(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
         run.artifact(result.checkpoint.with_suffix(".json"))
         outputs = {"checkpoint": handover.below(cfg, result.checkpoint), "dataset": handover.below(cfg, path)}
         ref = run.ref(digest=key, outputs=outputs)
-    handover.save(cfg, "train", ref)
+    handover.save(cfg, "train", ref, upstream=[upstream, prepared])
     document = {"epochs": len(result.history), "best_epoch": result.best_epoch, "best_nll": result.best_nll}
     told = dataset.summary()
     fitted = f"best epoch {result.best_epoch} of {len(result.history)}: early-stop NLL {result.best_nll:.4f}"
@@ -106,21 +110,22 @@ def evaluate(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
     """Calibrate the trained model on its own slice and score it on the test block beside every baseline."""
     from bml.dataset.dataset import Dataset
 
-    upstream, store = handover.day_store(cfg)
-    trained = handover.load(cfg, "train").ref
+    store = handover.day_store(cfg)
+    trained, upstream = handover.load(cfg, "train"), handover.upstream(cfg, "train")
     dataset = Dataset.load(cfg.store.root / trained.outputs["dataset"], store)
-    if trained.digest != _trained_digest(cfg, dataset):
+    if trained.digest != _trained_digest(cfg, store, dataset):
         raise ConfigError(
-            f"stages.features or stages.train changed since the model was trained; run  bml train {cfg.path}"
+            "data, day files, stages.features or stages.train changed since the model was trained; run  "
+            f"bml train {cfg.path}"
         )
-    truth = upstream.outputs.get("truth")
+    truth = next((ref.outputs["truth"] for ref in upstream if "truth" in ref.outputs), None)
     folder = cfg.store.root / "reports" / f"{cfg.name}-{trained.digest[:8]}"
     progress.phase("evaluate", None)
     with tracker.stage(
         "model-training",
         name=f"{cfg.name}-evaluation",
         params=cfg.document["stages"]["evaluate"],
-        upstream=[upstream, handover.load(cfg, "dataset").ref, trained],
+        upstream=[*upstream, trained],
     ) as run:
         report = cfg.evaluate.function()(
             dataset,
@@ -144,10 +149,10 @@ def evaluate(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
     return StageResult(table=report.table(), document=report.to_json(), ref=ref, places=places)
 
 
-def _trained_digest(cfg: Config, dataset: Dataset) -> str:
-    """Names a trained model: how it was trained, on which windows."""
+def _trained_digest(cfg: Config, store: DayStore, dataset: Dataset) -> str:
+    """Names a trained model: how it was trained, on which windows of which day files."""
     stages = cfg.document["stages"]
-    return digest(stages["features"], stages["train"], dataset.digest)
+    return digest(cfg.document["data"], stages["features"], stages["train"], store.digest, dataset.digest)
 
 
 def run(cfg: Config, tracker: Tracker, progress: Progress) -> list[StageResult]:
@@ -162,60 +167,35 @@ def _open_source(cfg: Config) -> Source:
     return source
 
 
-def _learned(cfg: Config, source: Source, progress: Progress) -> Learned:
-    """What the steps learn from days of the training span, read back when the same question was asked before."""
-    days = spread(_train_days(cfg))
-    stages = cfg.document["stages"]
-    key = digest(
-        [stages["collect"], stages["data_object"], stages["preprocess"]],
-        [cfg.data.cadence_s, cfg.data.phase_ms, list(cfg.data.symbols), [str(day) for day in days]],
-    )
-    path = cfg.store.root / "learned" / f"{key[:16]}.json"
-    if path.exists():
-        learned: Learned = json.loads(path.read_text())
-        return learned
-    progress.phase("learn from the training span", None)
-    learned = DayBuilder(cfg, source).learn(cfg.data.symbols, days)
-    handover.write_json(path, learned)
-    progress.done()
-    return learned
-
-
-def _train_days(cfg: Config) -> list[dt.date]:
-    """The days steps may learn from: those of the training span, or all when nothing is to be trained."""
-    if not cfg.features.written:
-        return days_between(cfg.data.start, cfg.data.stop)
-    from bml.dataset.splits import train_span
-
-    start, stop = train_span(cfg.data.start, cfg.data.stop, cfg.features.params.get("split"))
-    return days_between(start, stop)
+def _write_truth(cfg: Config, source: HasTruth, store: DayStore) -> str:
+    """The truth covers symbols and days, which the store's digest does not: another range has its own file."""
+    key = digest(store.digest, list(cfg.data.symbols), str(cfg.data.start), str(cfg.data.stop))
+    return handover.below(cfg, source.write_truth(cfg.store.root / "truth" / key[:16]))
 
 
 def _publish_all(
     cfg: Config,
     source: Source,
     store: DayStore,
-    learned: Learned,
+    plan: Learned,
     days: Sequence[dt.date],
     progress: Progress,
     *,
     force: bool,
 ) -> list[DaySummary]:
-    builder = DayBuilder(cfg, source, learned)
-    meta = {"origin": source.describe(), "learned": learned}
+    builder = DayBuilder(cfg, source, plan)
+    meta = {"origin": source.describe(), "learned": plan}
+    options = {"force": force, "any_origin": cfg.store.any_origin}
     summaries = []
     progress.phase("preprocess", len(days) * len(cfg.data.symbols))
     for day in days:
         for symbol in cfg.data.symbols:
-            summaries.append(publish(builder, store, symbol, day, meta=meta, force=force))
+            summaries.append(publish(builder, store, symbol, day, meta=meta, **options))
             progress.advance(note=f"{symbol} {day}")
     progress.done()
     for symbol in cfg.data.symbols:
         if not any(s.counts.get("n_rows", 0) for s in summaries if s.symbol == symbol):
-            raise DataError(
-                f"{symbol}: the source has no rows in [{cfg.data.start}, {cfg.data.stop}); check data.start, data.stop "
-                "and the symbol's spelling"
-            )
+            raise DataError(no_rows(symbol, f"in [{cfg.data.start}, {cfg.data.stop})"))
     return summaries
 
 
@@ -224,7 +204,7 @@ def _record_preprocess(
     tracker: Tracker,
     summaries: Sequence[DaySummary],
     origin: dict[str, str | int | float],
-    learned: Learned,
+    plan: Learned,
     store_key: str,
     outputs: dict[str, str],
 ) -> list[RunRef]:
@@ -235,7 +215,7 @@ def _record_preprocess(
     for stage, params, keys in (
         ("data-collection", {"collect": stages["collect"], "origin": origin}, ("n_rows",)),
         ("data-object", {"data_object": stages["data_object"]}, ("n_rows", "n_snapshots")),
-        ("preprocessing", {"preprocess": stages["preprocess"], "learned": learned, "data": cfg.document["data"]}, None),
+        ("preprocessing", {"preprocess": stages["preprocess"], "learned": plan, "data": cfg.document["data"]}, None),
     ):
         with tracker.stage(stage, params=params, upstream=refs) as run:
             run.metrics(

@@ -26,6 +26,9 @@ from bml.types import (
 
 NS_PER_MS = 1_000_000
 
+#: a week: an older book is no book of now, and its age in ms still fits an int32
+MAX_GAP_S = 7 * 86_400.0
+
 #: flags that a grid cell gets here and never takes over from a snapshot
 _OF_GRID = Flag.FILLED | Flag.GAP
 
@@ -35,8 +38,8 @@ def to_grid(
     obj: DataObject,
     ctx: DayContext,
     *,
-    tolerance_ms: Annotated[float, Field(ge=0)] = 500,
-    max_gap_s: Annotated[float, Field(gt=0)] = 60,
+    tolerance_ms: Annotated[float, Field(ge=0, le=MAX_GAP_S * 1e3)] = 500,
+    max_gap_s: Annotated[float, Field(gt=0, le=MAX_GAP_S)] = 60,
     method: Literal["forward_fill"] = "forward_fill",
 ) -> AlignedDay:
     """The day's grid, ``ctx.start_ns`` + k * cadence for k in 0 .. 86400 s / cadence - 1, forward-filled.
@@ -58,9 +61,10 @@ def to_grid(
     in the day's first step), DataError (an object of another symbol or day). Cost: one pass over the grid's book.
     """
     del method  # one way is offered; it is named in the configuration so that a later one is a choice
-    if not (tolerance_ms >= 0 and max_gap_s > 0):
+    if not (0 <= tolerance_ms <= MAX_GAP_S * 1e3 and 0 < max_gap_s <= MAX_GAP_S):
         raise ConfigError(
-            f"book.align.to_grid: tolerance_ms ({tolerance_ms:g}) must be 0 or more, max_gap_s ({max_gap_s:g}) above 0"
+            f"book.align.to_grid: tolerance_ms ({tolerance_ms:g}) must be 0 or more and max_gap_s ({max_gap_s:g}) "
+            "above 0, neither more than a week"
         )
     grid_ns_T = day_grid(ctx)
     _check_object(obj, ctx, grid_ns_T)

@@ -9,18 +9,25 @@ from __future__ import annotations
 
 import datetime as dt
 import inspect
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bml.book.store import SCHEMA, DayStore
+from bml.book.store import SCHEMA, DayFile, DayStore
 from bml.config import Call, Config, digest
 from bml.registry import learner, reads
 from bml.sources.base import Source
-from bml.types import NS_PER_DAY, NS_PER_S, AlignedDay, DataError, DataObject, DayContext, Flag
+from bml.types import NS_PER_DAY, NS_PER_S, AlignedDay, ConfigError, DataError, DataObject, DayContext, Flag
 
 #: days of the training span a step learns from: enough to see the book's depth, cheap enough to read twice
 LEARN_DAYS = 5
+
+#: step parameters that say how far before midnight a day's first rows may depend on
+LOOK_BACK = ("max_gap_s", "jump_memory_s")
+
+#: what may change about where rows come from without their being others
+_SAME_ROWS = {"server", "reader"}
 
 Learned = dict[str, object]
 EPOCH = dt.date(1970, 1, 1)
@@ -58,9 +65,8 @@ class DayBuilder:
         self._learned = learned or {}
         self._build = cfg.data_object.function()
         self._steps = [(call, call.function()) for call in cfg.preprocess]
-        self._look_back_ns = max(
-            (int(_parameter(call, fn, "max_gap_s", 0.0) * NS_PER_S) for call, fn in self._steps), default=0
-        )
+        look_back_s = [_parameter(call, fn, name, 0.0) for call, fn in self._steps for name in LOOK_BACK]
+        self._look_back_ns = round(max(look_back_s, default=0.0) * NS_PER_S)
 
     def learn(self, symbols: Sequence[str], days: Sequence[dt.date]) -> Learned:
         """What the steps learn from ``days`` (of the training span): step name -> its own JSON-able answer."""
@@ -74,11 +80,15 @@ class DayBuilder:
         return learned
 
     def _until(self, symbols: Sequence[str], days: Sequence[dt.date], position: int) -> Iterator[AlignedDay]:
+        n_rows = 0
         for symbol in symbols:
             for day in days:
                 value = self._run(symbol, day, position)
+                n_rows += value.quality.counts.get("n_rows", 0)
                 if isinstance(value, AlignedDay):
                     yield value
+        if n_rows == 0:
+            raise DataError(no_rows(", ".join(symbols), f"on {len(days)} days from {days[0]} to {days[-1]}"))
 
     def build(self, symbol: str, day: dt.date) -> AlignedDay:
         """The symbol-day after every step. Raises DataError or SourceError, naming symbol and day."""
@@ -124,19 +134,42 @@ def store_digest(cfg: Config, learned: Learned) -> str:
     )
 
 
+def no_rows(who: str, when: str) -> str:
+    """The words for a source that has nothing of what was asked for."""
+    return f"{who}: the source has no rows {when} (UTC); check the dates, the symbols' spelling and case, and ts_unit"
+
+
+def check_over(day: dt.date) -> None:
+    """Refuse a day that is not over: its file would be final before its rows are."""
+    if start_ns(day) + NS_PER_DAY > time.time_ns():
+        raise ConfigError(f"data.stop: {day} is not over yet (UTC), and a day file is final; stop at {day} or before")
+
+
 def publish(
-    builder: DayBuilder, store: DayStore, symbol: str, day: dt.date, *, meta: dict[str, Any], force: bool = False
+    builder: DayBuilder,
+    store: DayStore,
+    symbol: str,
+    day: dt.date,
+    *,
+    meta: dict[str, Any],
+    force: bool = False,
+    any_origin: bool = False,
 ) -> DaySummary:
-    """Build and write one symbol-day unless the store has it (or by ``force``); either way say what it holds."""
+    """Build and write one symbol-day unless the store has it (or by ``force``); either way say what it holds.
+
+    A day that was found without any row is asked for again. Raises ConfigError when a day that is there came from
+    elsewhere than ``meta["origin"]`` says, unless ``any_origin``.
+    """
     built = force or not store.has(symbol, day)
+    if not built:
+        with store.open(symbol, day) as file:
+            built = file.quality.counts.get("n_rows", 0) == 0
+            if not (built or any_origin):
+                _check_origin(file, meta)
     if built:
         store.write(builder.build(symbol, day), meta=meta)
     with store.open(symbol, day) as file:
-        flag_T = file.flag_T
-        counts = dict(file.quality.counts)
-        for event in file.quality.events:
-            key = f"events_{event.flag.name or int(event.flag)}".lower()
-            counts[key] = counts.get(key, 0) + 1
+        flag_T, counts = file.flag_T, dict(file.quality.counts)
     is_gap_T = flag_T & Flag.GAP != 0
     gap = int(is_gap_T.sum())
     filled = int((~is_gap_T & (flag_T & Flag.FILLED != 0)).sum())
@@ -150,6 +183,22 @@ def publish(
         gap=gap,
         counts=counts,
     )
+
+
+def _check_origin(file: DayFile, meta: dict[str, Any]) -> None:
+    """A store filled from one database must not be continued from another that happens to be configured alike."""
+    then, now = (
+        {key: value for key, value in origin.items() if key not in _SAME_ROWS}
+        for origin in (file.attrs["meta"]["origin"], meta["origin"])
+    )
+    if then != now:
+        different = ", ".join(
+            f"{key} {then.get(key)!r}, now {now.get(key)!r}" for key in then if then[key] != now.get(key)
+        )
+        raise ConfigError(
+            f"{file.path}: was built from another source ({different}): use another store.root, build again with "
+            "--force, or set store.any_origin: true if both hold the same rows"
+        )
 
 
 def _parameter(call: Call, fn: Callable[..., Any], name: str, otherwise: float) -> float:

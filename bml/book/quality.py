@@ -150,7 +150,7 @@ def _repeats(sequence_T: Int64 | None, stuck_T: Bools) -> int:
     """Snapshots that repeat the previous book together with its sequence number."""
     if sequence_T is None or len(sequence_T) < 2:
         return 0
-    return int((stuck_T[1:] & (sequence_T[1:] == sequence_T[:-1])).sum())
+    return int((stuck_T[1:] & (sequence_T[1:] == sequence_T[:-1]) & (sequence_T[1:] >= 0)).sum())
 
 
 def _stuck_events(obj: DataObject, stuck_T: Bools, after_ns: int) -> list[Event]:
@@ -182,18 +182,20 @@ def _stuck_events(obj: DataObject, stuck_T: Bools, after_ns: int) -> list[Event]
 
 
 def _gaps(obj: DataObject, after_ns: int, ctx: DayContext) -> list[Event]:
-    """Stretches without a snapshot that reach into the day; ``count`` snapshots of the cadence are missing."""
+    """Stretches without a snapshot that reach into the day, cut at midnight; ``count`` snapshots are missing there."""
+    first = max(obj.start_ns, int(np.datetime64(ctx.day, "ns").astype(np.int64)))
     edge = np.concatenate(([obj.start_ns], obj.ts_ns_T, [obj.stop_ns]))
     length = np.diff(edge)
+    own = edge[1:] - np.maximum(edge[:-1], first)
     return [
         Event(
             flag=Flag.GAP,
-            start_ns=int(edge[i]),
+            start_ns=max(int(edge[i]), first),
             stop_ns=int(edge[i + 1]),
-            count=max(1, int(length[i]) // ctx.cadence_ns - 1),
+            count=max(1, int(own[i]) // ctx.cadence_ns - 1),
             detail=f"no snapshot for {_seconds(int(length[i]))} s",
         )
-        for i in np.flatnonzero((length > after_ns) & (edge[1:] > ctx.start_ns)).tolist()
+        for i in np.flatnonzero((length > after_ns) & (own > 0)).tolist()
     ]
 
 

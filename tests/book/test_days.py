@@ -13,10 +13,11 @@ import pytest
 from bml import config
 from bml.book.days import DayBuilder, publish, spread, start_ns, store_digest
 from bml.book.store import DayStore
-from bml.types import NS_PER_DAY, NS_PER_S, DepthRows
+from bml.types import NS_PER_DAY, NS_PER_S, ConfigError, DepthRows, Flag
 from tests.end_to_end import tiny
 
 DAY = dt.date(2024, 1, 2)
+META = {"origin": {"kind": "feed", "host": "a"}}
 CADENCE_NS = tiny.CADENCE_S * NS_PER_S
 
 
@@ -65,27 +66,39 @@ def test_look_back_is_filled_from_but_not_counted(cfg: config.Config, tmp_path: 
     """Every snapshot and every crossed book belongs to the report of one day only."""
     feed, store = Feed(), DayStore(tmp_path / "store", "0" * 16)
     days = [DAY + dt.timedelta(days=n) for n in range(3)]
-    summaries = [publish(DayBuilder(cfg, feed), store, "BTCUSDT", day, meta={}) for day in days]
+    summaries = [publish(DayBuilder(cfg, feed), store, "BTCUSDT", day, meta=META) for day in days]
     per_day = NS_PER_DAY // CADENCE_NS
     assert [s.counts["n_snapshots"] for s in summaries] == [per_day] * 3
     assert [s.counts["n_rows"] for s in summaries] == [3 * per_day] * 3
     first = start_ns(DAY) // CADENCE_NS
     crossed = sum(k % 100 == 0 for k in range(first, first + 3 * per_day))
     assert sum(s.counts["n_crossed"] for s in summaries) == crossed
-    assert sum(s.counts["events_crossed"] for s in summaries) == crossed
+    events = [event for day in days for event in store.open("BTCUSDT", day).quality.events]
+    assert sum(event.flag is Flag.CROSSED for event in events) == crossed
     assert all(s.fresh + s.filled + s.gap == s.cells == per_day for s in summaries)
 
 
 def test_a_day_that_is_there_is_not_built_again(cfg: config.Config, tmp_path: Path) -> None:
     feed, store = Feed(), DayStore(tmp_path / "store", "0" * 16)
-    first = publish(DayBuilder(cfg, feed), store, "BTCUSDT", DAY, meta={})
+    first = publish(DayBuilder(cfg, feed), store, "BTCUSDT", DAY, meta=META)
     before = store.path("BTCUSDT", DAY).stat()
-    again = publish(DayBuilder(cfg, feed), store, "BTCUSDT", DAY, meta={})
+    again = publish(DayBuilder(cfg, feed), store, "BTCUSDT", DAY, meta=META)
     assert (first.built, again.built, feed.reads) == (True, False, 1)
     assert store.path("BTCUSDT", DAY).stat().st_mtime_ns == before.st_mtime_ns
     assert replace(again, built=True) == first
     forced = publish(DayBuilder(cfg, feed), store, "BTCUSDT", DAY, meta={}, force=True)
     assert (forced.built, feed.reads) == (True, 2)
+
+
+def test_another_source_is_not_mixed_in(cfg: config.Config, tmp_path: Path) -> None:
+    feed, store = Feed(), DayStore(tmp_path / "store", "0" * 16)
+    publish(DayBuilder(cfg, feed), store, "BTCUSDT", DAY, meta=META)
+    moved = {"origin": {"kind": "feed", "host": "b"}}
+    with pytest.raises(ConfigError, match=r"another source \(host 'a', now 'b'\).*any_origin"):
+        publish(DayBuilder(cfg, feed), store, "BTCUSDT", DAY, meta=moved)
+    assert not publish(DayBuilder(cfg, feed), store, "BTCUSDT", DAY, meta=moved, any_origin=True).built
+    upgraded = {"origin": META["origin"] | {"server": "18.4"}}
+    assert not publish(DayBuilder(cfg, feed), store, "BTCUSDT", DAY, meta=upgraded).built
 
 
 def test_digest_names_what_decides_the_bytes(tmp_path: Path) -> None:

@@ -164,16 +164,25 @@ def test_gaps_between_before_and_after_the_snapshots() -> None:
     ts = times(8640, 10.0)
     ts = ts[(ts < MIDNIGHT + 100 * NS_PER_S) | (ts > MIDNIGHT + 150 * NS_PER_S)][3:-50]
     done = check(object_of(ts, walk(len(ts))), CTX)
-    assert events(done, Flag.GAP) == [(-1200.0, 30.0, 122), (90.0, 160.0, 6), (85890.0, 86400.0, 50)]
+    assert events(done, Flag.GAP) == [(0.0, 30.0, 2), (90.0, 160.0, 6), (85890.0, 86400.0, 50)]
     assert done.quality.counts["n_gap_raw"] == 3
     assert [e.detail for e in done.quality.events][1] == "no snapshot for 70 s"
     wide = check(object_of(ts, walk(len(ts))), CTX, gap_after_s=71)
     assert len(events(wide, Flag.GAP)) == 2
 
 
+@pytest.mark.parametrize("phase_ms", [0, 9000])
+def test_a_hole_across_midnight_is_cut_there(phase_ms: int) -> None:
+    """The day's part is the day's, however short, because the hole itself is long enough."""
+    ts = np.concatenate((times(3, 4.0, -20.0), times(8640, 10.0, 8.0)[:-1]))
+    done = check(object_of(ts, walk(len(ts))), context(cadence_s=10, phase_ms=phase_ms), gap_after_s=15)
+    assert events(done, Flag.GAP) == [(0.0, 8.0, 1)]
+    assert [e.detail for e in done.quality.events] == ["no snapshot for 20 s"]
+
+
 def test_a_day_without_snapshots_is_one_gap() -> None:
     done = check(obj_of(walk(0)), CTX, max_jump_bps=5)
-    assert events(done, Flag.GAP) == [(-1200.0, 86400.0, 8759)]
+    assert events(done, Flag.GAP) == [(0.0, 86400.0, 8639)]
 
 
 def plain_outliers(ts: list[int], mid: list[float], limit_bps: float, memory: int) -> list[bool]:
