@@ -7,24 +7,36 @@ import platform
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bml import __version__
-from bml.config.secret import redact_text
+from bml.config.secret import HIDDEN, is_secret_name, redact_text
 
 
 def system() -> dict[str, Any]:
     """What a run ran on; asks torch for its devices only if torch is loaded already."""
     out: dict[str, Any] = {
         "bml": __version__, "python": platform.python_version(), "platform": platform.platform(),
-        "host": socket.gethostname(), "cpus": len(os.sched_getaffinity(0)), "command": redact_text(" ".join(sys.argv)),
+        "host": socket.gethostname(), "cpus": len(os.sched_getaffinity(0)), "command": command_line(sys.argv),
     }  # fmt: skip
     torch = sys.modules.get("torch")
     if torch is not None:
         out["torch"] = torch.__version__
         out["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return out
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """``arguments`` as one line; of ``key=value`` the value is hidden when any part of the key names a secret."""
+    shown = []
+    for argument in arguments:
+        flag = "--set=" if argument.startswith("--set=") else ""
+        key, equals, value = argument.removeprefix(flag).partition("=")
+        hide = bool(equals and value) and any(is_secret_name(part) for part in key.split("."))
+        shown.append(f"{flag}{key}={HIDDEN}" if hide else redact_text(argument))
+    return " ".join(shown)
 
 
 def git_state() -> dict[str, str]:

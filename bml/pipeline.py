@@ -20,7 +20,7 @@ from bml.book.days import DayBuilder, DaySummary, Learned, check_over, days_betw
 from bml.book.store import DayStore
 from bml.config import Config, digest
 from bml.config.params import accepts
-from bml.config.secret import redact_text
+from bml.config.secret import redact_text, redact_values
 from bml.sources.base import HasTruth, Source
 from bml.types import ConfigError, DataError, RunRef
 
@@ -48,6 +48,7 @@ def preprocess(cfg: Config, tracker: Tracker, progress: Progress, *, force: bool
     """
     days = days_between(cfg.data.start, cfg.data.stop)
     check_over(days[-1])
+    tracker.open()  # hours of work must not end at a tracking server that was never there
     with _open_source(cfg) as source:
         progress.phase("learn from the training span", None)
         plan = learned.learn(cfg, source, again=force)
@@ -57,7 +58,7 @@ def preprocess(cfg: Config, tracker: Tracker, progress: Progress, *, force: bool
         outputs = {"days": "days"}
         if isinstance(source, HasTruth):
             outputs["truth"] = _write_truth(cfg, source, store)
-        origin = source.describe()
+        origin = redact_values(source.describe())
     refs = _record_preprocess(cfg, tracker, summaries, origin, plan, store.digest, outputs)
     handover.save(cfg, "preprocess", refs[-1])
     if force:  # labels and models made from the files that were there are of other rows
@@ -75,6 +76,7 @@ def train(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
     """Index the windows, split them by time and fit the configured model; needs the day files."""
     from bml.dataset import describe
 
+    tracker.open()
     store, upstream = handover.day_store(cfg), handover.load(cfg, "preprocess")
     progress.phase("dataset", None)
     dataset = cfg.features.function()(cfg, store, **cfg.features.params)
@@ -110,6 +112,7 @@ def evaluate(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
     """Calibrate the trained model on its own slice and score it on the test block beside every baseline."""
     from bml.dataset.dataset import Dataset
 
+    tracker.open()
     store = handover.day_store(cfg)
     trained, upstream = handover.load(cfg, "train"), handover.upstream(cfg, "train")
     dataset = Dataset.load(cfg.store.root / trained.outputs["dataset"], store)
@@ -184,7 +187,7 @@ def _publish_all(
     force: bool,
 ) -> list[DaySummary]:
     builder = DayBuilder(cfg, source, plan)
-    meta = {"origin": source.describe(), "learned": plan}
+    meta = {"origin": redact_values(source.describe()), "learned": plan}
     options = {"force": force, "any_origin": cfg.store.any_origin}
     summaries = []
     progress.phase("preprocess", len(days) * len(cfg.data.symbols))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import metadata
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ KINDS = ("source", "step", "stage", "model")
 _KIND = "__bml_kind__"
 _LEARN = "__bml_learn__"
 _READS = "__bml_reads__"
+CHECK = "__bml_check__"
 
 
 def _mark(kind: str) -> Callable[[Fn], Fn]:
@@ -74,6 +75,19 @@ def reads_data(*fields: str) -> Callable[[Fn], Fn]:
 
     def decorate(fn: Fn) -> Fn:
         setattr(fn, _READS, fields)
+        return fn
+
+    return decorate
+
+
+def checked_by(check: Callable[[Any, dict[str, Any]], Iterable[tuple[str, str]]]) -> Callable[[Fn], Fn]:
+    """Mark a function whose parameters must fit the data section.
+
+    ``check(data, params)`` yields (parameter, what is wrong with it); the configuration tells it with all other faults.
+    """
+
+    def decorate(fn: Fn) -> Fn:
+        setattr(fn, CHECK, check)
         return fn
 
     return decorate

@@ -1,8 +1,7 @@
-"""Runs, parameters, metrics and artifacts in MLflow; the only module that imports it, and late.
+"""Runs, parameters, metrics and artifacts in MLflow; with :mod:`bml.trackstore` all that imports it, and late.
 
 Every stage is one run of its own experiment, tagged with the runs it builds on, so lineage needs no care. By
-default runs go to an SQLite file below the store, created once under a lock: a fresh file opened by several
-processes at once breaks MLflow's migrations. MLflow's own telemetry is switched off.
+default runs go to an SQLite file below the store.
 
 A run ends FINISHED, FAILED (an exception) or KILLED (Ctrl-C, or SIGTERM where it raises SystemExit, as the
 command line makes it). A run whose process died without a word is found RUNNING with a process id that is gone,
@@ -12,27 +11,24 @@ and marked KILLED when a tracker of the same host opens the store next.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import logging
 import math
 import os
 import re
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from bml import __version__
+from bml import __version__, trackstore
 from bml.config.digest import digest
 from bml.config.model import TrackingSpec
 from bml.config.output import to_yaml
-from bml.config.secret import redact, redact_text
-from bml.host import git_state, host_name, process_tags, started, system
-from bml.registry import missing_extra
-from bml.types import RunRef, SourceError, StoreError
+from bml.config.secret import redact, redact_text, redact_values
+from bml.host import git_state, process_tags, system
+from bml.trackstore import reachable
+from bml.types import RunRef, StoreError
 
 #: experiments of a prefix, in pipeline order -> the tag that later runs carry
 EXPERIMENTS = {
@@ -71,7 +67,7 @@ class StageRun:
         now_ms = int(time.time() * 1000)
         batch = [Metric(name, value, now_ms, step or 0) for name, value in finite.items()]
         for first in range(0, len(batch), MAX_METRICS):
-            with _reachable():
+            with reachable():
                 self._client.log_batch(self.run_id, metrics=batch[first : first + MAX_METRICS])
 
     def params(self, values: Mapping[str, Any]) -> None:
@@ -80,15 +76,15 @@ class StageRun:
             return
         from mlflow.entities import Param
 
-        batch = [Param(name, value) for name, value in flatten(redact(dict(values))).items()]
+        batch = [Param(name, value) for name, value in flatten(redact_values(redact(dict(values)))).items()]
         for first in range(0, len(batch), MAX_PARAMS):
-            with _reachable():
+            with reachable():
                 self._client.log_batch(self.run_id, params=batch[first : first + MAX_PARAMS])
 
     def tag(self, key: str, value: object) -> None:
         """Set one tag; a later value replaces an earlier one."""
         if self._client is not None:
-            with _reachable():
+            with reachable():
                 self._client.set_tag(self.run_id, _key(key), _short(redact_text(str(value))))
 
     def artifact(self, path: str | os.PathLike[str], folder: str | None = None) -> None:
@@ -98,7 +94,7 @@ class StageRun:
             raise StoreError(f"{source}: not there, so it cannot be logged")
         if self._client is None:
             return
-        with _reachable():
+        with reachable():
             if source.is_dir():
                 self._client.log_artifacts(self.run_id, str(source), folder or source.name)
             else:
@@ -109,10 +105,10 @@ class StageRun:
         self.artifact(path, "figures")
 
     def text(self, name: str, text: str) -> None:
-        """Write ``text`` as the artifact ``name``."""
+        """Write ``text``, without secrets, as the artifact ``name``."""
         if self._client is not None:
-            with _reachable():
-                self._client.log_text(self.run_id, text, name)
+            with reachable():
+                self._client.log_text(self.run_id, redact_text(text), name)
 
     def ref(self, digest: str, outputs: Mapping[str, str] | None = None) -> RunRef:
         """The hand-over to later stages; the digest becomes tag ``bml.digest``."""
@@ -140,7 +136,15 @@ class Tracker:
     @property
     def uri(self) -> str:
         """Where runs go: ``spec.uri``, else the SQLite file below the store."""
-        return self.spec.uri or f"sqlite:///{self.root / 'mlflow.db'}"
+        return self.spec.uri or trackstore.sqlite_uri(self.root / "mlflow.db")
+
+    def open(self) -> None:
+        """Open the store, or make it, now rather than at the first run; nothing when tracking is off.
+
+        Raises what :meth:`stage` raises, before hours of work. Any number of calls is one.
+        """
+        if self.spec.enabled:
+            self._open()
 
     @contextlib.contextmanager
     def stage(
@@ -155,7 +159,8 @@ class Tracker:
         """A run of ``stage`` (a key of :data:`EXPERIMENTS`) that ends with the block, however the block ends.
 
         ``name`` is the run's name (default: the stage); ``parent`` nests it below another run.
-        Raises SourceError when the tracking server cannot be reached, StoreError when its database is too old.
+        Raises SourceError when the store cannot be reached, StoreError when its database is too old, ConfigError when
+        MLflow or the driver of its database is not installed.
         """
         experiment = f"{self.spec.prefix}-{stage}"
         if stage not in EXPERIMENTS:
@@ -165,8 +170,10 @@ class Tracker:
             return
         client = self._open()
         tags = self._tags(stage, upstream) | ({"mlflow.parentRunId": parent.run_id} if parent else {})
-        with _reachable():
-            made = client.create_run(self._experiments[stage], tags=tags, run_name=name or stage)
+        with reachable():
+            made = client.create_run(
+                self._experiments[stage], tags=redact_values(tags), run_name=redact_text(name or stage)
+            )
         run = StageRun(client, stage, experiment, made.info.run_id)
         with _Ending(client, run):
             run.params(params or {})
@@ -186,21 +193,29 @@ class Tracker:
         """The client of an opened, migrated store with its experiments; stale runs of this host marked KILLED."""
         if self._client is not None:
             return self._client
-        client_type = _mlflow_client()
-        local = self.uri.startswith("sqlite:///")
-        lock = _locked(Path(self.uri.removeprefix("sqlite:///") + ".lock")) if local else contextlib.nullcontext()
-        with lock, _reachable(redact_text(self.uri)):
+        client_type = trackstore.mlflow_client()
+        database = trackstore.database_of(self.uri, self.root, is_default=not self.spec.uri)
+        has_own = trackstore.keeps_artifacts(self.uri)
+        beside = self.root / "mlflow" if database is None else database
+        lock = contextlib.nullcontext() if has_own else trackstore.locked(beside.with_name(f"{beside.name}.lock"))
+        with lock, reachable(redact_text(self.uri)):
+            if database is not None:
+                trackstore.make(database, (self.root / "artifacts").as_uri())
             client = client_type(tracking_uri=self.uri)
-            for stage in EXPERIMENTS:
-                self._experiments[stage] = self._experiment(client, f"{self.spec.prefix}-{stage}", local)
-            _reap(client, list(self._experiments.values()))
-        self._client = client
+            found = {
+                stage: self._experiment(client, f"{self.spec.prefix}-{stage}", has_own=has_own) for stage in EXPERIMENTS
+            }
+            if database is not None and not self.spec.uri:
+                trackstore.follow(database, self.root)
+            trackstore.reap(client, found.values())
+        self._client, self._experiments = client, found
         return client
 
-    def _experiment(self, client: Any, name: str, local: bool) -> str:
+    def _experiment(self, client: Any, name: str, *, has_own: bool) -> str:
         found = client.get_experiment_by_name(name)
         if found is None:
-            place = (self.root / "artifacts" / name).as_uri() if local else None  # a server has its own
+            # else the place would be ./mlruns of whatever directory this runs in
+            place = None if has_own else (self.root / "artifacts" / name).as_uri()
             return str(client.create_experiment(name, artifact_location=place))
         if found.lifecycle_stage != "active":
             told = f"experiment {name!r} was deleted; restore it:  mlflow experiments restore -x {found.experiment_id}"
@@ -231,7 +246,7 @@ class _Ending:
         try:
             if error is not None:
                 self._run.tag("bml.error", f"{type(error).__name__}: {error}".splitlines()[0])
-            with _reachable():
+            with reachable():
                 self._client.set_terminated(self._run.run_id, status)
         except Exception as trouble:
             if error is None:
@@ -251,61 +266,6 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[name] = _short(value if isinstance(value, str) else json.dumps(value, default=str))
     return flat
-
-
-def _mlflow_client() -> Any:
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read while mlflow is imported
-    # a server that is gone must not stop a run for minutes: MLflow's own default is 7 tries with growing pauses
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    try:
-        with warnings.catch_warnings():
-            # MLflow's own table definitions use a loader strategy SQLAlchemy 2.1 deprecates; not ours to change
-            warnings.filterwarnings("ignore", message=r"The ``noload`` loader strategy is deprecated")
-            from mlflow import MlflowClient
-            from mlflow.store.tracking import sqlalchemy_store  # noqa: F401 (imported here, under the filter)
-    except ModuleNotFoundError as error:
-        if error.name is not None and error.name.startswith("bml"):
-            raise
-        raise missing_extra(error.name or "mlflow", "tracking (or set tracking.enabled: false)") from error
-    for chatty in ("mlflow.store.db.utils", "alembic", "mlflow.tracking"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    return MlflowClient
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on ``path`` (of this host and file system); released even if the process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
-def _reachable(uri: str = "the tracking store") -> Iterator[None]:
-    """Turn MLflow's errors into one line: unreachable, out of date, or refused."""
-    try:
-        yield
-    except Exception as error:
-        if not type(error).__module__.startswith(("mlflow.", "requests.", "sqlalchemy.")):
-            raise
-        text = redact_text(" ".join(str(error).split()))
-        if "db upgrade" in text:
-            told = f"{uri}: its schema is older than the installed mlflow; copy it, then run  mlflow db upgrade {uri}"
-            raise StoreError(told) from error
-        raise SourceError(f"tracking: {uri}: {text[:300]} (set tracking.enabled: false to go on without)") from error
-
-
-def _reap(client: Any, experiments: list[str]) -> None:
-    """Mark runs of this host KILLED that are RUNNING by a process that is gone."""
-    mine = f"attributes.status = 'RUNNING' and tags.`bml.host` = '{host_name()}'"
-    for run in client.search_runs(experiments, filter_string=mine, max_results=1000):
-        tags = run.data.tags
-        pid = tags.get("bml.pid", "")
-        if pid.isdigit() and started(int(pid)) != tags.get("bml.pid_start"):
-            client.set_tag(run.info.run_id, "bml.error", f"process {pid} is gone")
-            client.set_terminated(run.info.run_id, "KILLED")
 
 
 def _key(name: str) -> str:

@@ -55,7 +55,7 @@ class StoreError(BmlError):
 
 
 class GateError(BmlError):
-    """A quality gate is not met: the data are readable, but not good enough to go on."""
+    """The data are readable, but do not suffice: no usable windows, too few rows to calibrate."""
 
     exit_code = 3
 

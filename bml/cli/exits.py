@@ -15,7 +15,7 @@ from typing import NoReturn, TypeVar
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
-OK, FAILED, USAGE, GATE, UNREACHABLE, PARTIAL = range(6)
+OK, FAILED, USAGE, GATE, UNREACHABLE = range(5)
 INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143
 
 EPILOG = """\b
@@ -23,10 +23,10 @@ Exit codes:
   0    done
   1    failed
   2    wrong usage or invalid configuration
-  3    a quality gate is not met
+  3    the data do not suffice (no usable windows, too few rows to calibrate)
   4    a service cannot be reached
-  5    partly done: some days failed
   130  interrupted (SIGINT), 141 nobody reads stdout, 143 terminated (SIGTERM)
+
 \b
 stdout carries the result, stderr everything else; NO_COLOR is honoured."""
 
@@ -48,7 +48,8 @@ def guarded(command: Command) -> Command:
         debug = bool(kwargs.get("debug"))
         try:
             code = command(*args, **kwargs)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # closed by whoever started us
+                sys.stdout.flush()
         except BaseException as error:
             code = _told(error, debug)
         import typer
@@ -68,8 +69,21 @@ def handle_signals() -> None:
     signal.signal(signal.SIGTERM, terminate)
 
 
+def open_missing_streams() -> None:
+    """Give a stdin, stdout or stderr that was closed at the start to the null device.
+
+    Else the next file opened takes the stream's number, and what is meant for the stream ends up in it.
+    """
+    for name, mode, flags in (("stdin", "r", os.O_RDONLY), ("stdout", "w", os.O_WRONLY), ("stderr", "w", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, flags)  # the lowest free one: the stream's own
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 (open to the end)
+
+
 def say(text: str) -> None:
     """One message on stderr; nobody listening there is no error."""
+    if sys.stderr is None:
+        return
     with contextlib.suppress(BrokenPipeError, ValueError):
         print(text, file=sys.stderr, flush=True)
 
@@ -85,7 +99,9 @@ def _told(error: BaseException, debug: bool) -> int:
     if type(error).__module__.split(".")[0] in ("typer", "click"):
         raise error  # Exit and usage errors: typer's own
     if debug and not isinstance(error, BrokenPipeError):
-        traceback.print_exception(error, file=sys.stderr)
+        from bml.config.secret import redact_text
+
+        say(redact_text("".join(traceback.format_exception(error))).rstrip())
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the flush at exit has somewhere to go
         return BROKEN_PIPE
@@ -107,7 +123,7 @@ def _explained(error: Exception) -> int:
     from bml.types import BmlError
 
     head = "\033[31merror:\033[0m" if use_colour(sys.stderr) else "error:"
-    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    notes = redact_text("".join(f" ({note})" for note in getattr(error, "__notes__", ())))
     if isinstance(error, InvalidConfig) and len(error.faults) > 1:
         say(f"{head} {len(error.faults)} faults in the configuration\n" + redact_text(str(error)) + notes)
         return error.exit_code
@@ -116,7 +132,7 @@ def _explained(error: Exception) -> int:
         say(f"{head} {text}")
         return error.exit_code
     if isinstance(error, OSError) and error.errno is not None:
-        place = f"{error.filename}: " if error.filename is not None else ""
+        place = "" if error.filename is None else redact_text(f"{error.filename}: ")
         advice = f"; {_ADVICE[error.errno]}" if error.errno in _ADVICE else ""
         told = os.strerror(error.errno)
         say(f"{head} {place}{told[:1].lower()}{told[1:]}{advice}{notes}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +33,11 @@ def save_picture(day: DayFile, path: Path) -> None:
     try:
         figure.savefig(temporary, format="png")
         temporary.replace(path)
+    except OSError as error:  # name the file that was wanted
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def book_figure(day: DayFile) -> Figure:

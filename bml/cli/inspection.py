@@ -38,8 +38,11 @@ def inspect(
     """
     from bml.book.report import to_text
     from bml.book.store import open_file
+    from bml.types import ConfigError
 
-    picture = Path(png) if png else Path(Path(file).with_suffix(".png").name) if plot else None
+    if png is not None and Path(png).suffix.lower() != ".png":
+        raise ConfigError(f"--png {png}: pictures are PNG files, so the name must end in .png")
+    picture = Path(png) if png is not None else Path(Path(file).with_suffix(".png").name) if plot else None
     with open_file(file, verify=True) as day:
         found = summary(day) | {"file": file}
         quality = to_text(day.quality, per_flag=events)

@@ -43,6 +43,7 @@ app.add_typer(configs.app, name="config")
 
 def main() -> None:
     """Entry point of the console script."""
+    exits.open_missing_streams()
     exits.handle_signals()
     try:
         app()

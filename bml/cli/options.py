@@ -23,9 +23,20 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only wa
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug messages.")]
 
 
+class _Redacting(logging.Formatter):
+    """Takes secrets out of messages and tracebacks, whoever logs them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        from bml.config.secret import redact_text
+
+        return redact_text(super().format(record))
+
+
 def start_logging(quiet: bool, debug: bool) -> None:
-    """Logs go to stderr: warnings when quiet, ours in detail when debugging."""
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    """Logs go to stderr, without secrets: warnings when quiet, ours in detail when debugging."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Redacting("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("bml").setLevel(logging.WARNING if quiet else logging.DEBUG if debug else logging.INFO)
 
 
@@ -37,8 +48,10 @@ def load(config: str, overrides: list[str] | None, stages: tuple[str, ...] | Non
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on stdout; NaN and infinity, which JSON has no word for, become null."""
-    print(json.dumps(_finite(document), indent=2, default=_plain))
+    """One JSON document on stdout, without secrets; NaN and infinity, which JSON has no word for, become null."""
+    from bml.config.secret import redact_values
+
+    print(json.dumps(redact_values(_finite(document)), indent=2, default=_plain))
 
 
 def _finite(value: Any) -> Any:

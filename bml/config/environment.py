@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 
 from bml.config.faults import Fault, Path, dotted
+from bml.config.secret import is_secret_name, remember
 from bml.config.tree import Item, scalar
 
 _TOKEN = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\}|\$\{")
@@ -19,6 +20,7 @@ def expand(item: Item, environ: Mapping[str, str], faults: list[Fault], path: Pa
     """Expand every string below ``item`` in place; unset variables and broken references become faults.
 
     Aliases share no items, so each is expanded once. ``:-default`` also stands in for an empty variable.
+    What a variable with a secret name holds is hidden from now on in all that this process tells.
     """
     if isinstance(item.value, dict):
         for key, inner in item.value.items():
@@ -42,6 +44,8 @@ def _expand_string(item: Item, environ: Mapping[str, str], faults: list[Fault], 
             return ""
         names.append(name)
         value = environ.get(name)
+        if value and is_secret_name(name, from_environment=True):
+            remember(value)
         if default is not None:
             return value or default[2:]
         if value is None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -14,11 +16,11 @@ from bml.config import override as overriding
 from bml.config.environment import expand
 from bml.config.explain import explain, place
 from bml.config.faults import Fault, InvalidConfig, Path, Where, dotted
-from bml.config.model import STAGES, Call, Config, Document
-from bml.config.params import document, parameter_model, values, yaml_parameters
-from bml.config.secret import HIDDEN, is_secret_name, redact
+from bml.config.model import STAGES, Call, Config, DataSpec, Document
+from bml.config.params import document, parameter_model, takes_and_gives, values, yaml_parameters
+from bml.config.secret import HIDDEN, holds_password, is_secret_name, redact
 from bml.config.tree import Item, Parse
-from bml.registry import resolve
+from bml.registry import CHECK, resolve
 from bml.types import BmlError, ConfigError
 
 
@@ -64,6 +66,11 @@ def _read(source: str) -> str:
         raise InvalidConfig([Fault(Where(source), "", f"cannot be read: {error.strerror}")]) from error
 
 
+def _path(text: str) -> Path:
+    """The path that :func:`dotted` wrote as ``text``, of stages and their positions."""
+    return tuple(int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", text))
+
+
 class _Loading:
     def __init__(self, root: Item, faults: list[Fault], stages: tuple[str, ...]) -> None:
         self._root, self._faults, self._stages = root, faults, stages
@@ -71,7 +78,11 @@ class _Loading:
 
     def config(self, path: FilePath) -> Config:
         calls: dict[str, Any] = {name: self._stage(name) for name in STAGES}
+        if not self._faults:
+            self._check_order([calls["data_object"], *calls["preprocess"]])
+        self._check_with_data(calls)
         written = self._validate(Document, (), "")
+        self._refuse_literal_secrets(self._root, ())
         if self._faults or not isinstance(written, Document):
             raise InvalidConfig(self._faults)
         sections: dict[str, Any] = {name: getattr(written, name) for name in ("data", "store", "tracking")}
@@ -108,6 +119,59 @@ class _Loading:
         made = [self._call((*path, i), kind, default, check=name in self._stages) for i in range(count)]
         self._parts[name] = [part for _, part in made]
         return tuple(call for call, _ in made if call is not None)
+
+    def _check_order(self, calls: list[Call]) -> None:
+        """Each step must take what the one before it gives, by their annotations."""
+        for before, call in pairwise(calls):
+            if not (before.validated and call.validated):
+                continue
+            given, taken = takes_and_gives(before.function())[1], takes_and_gives(call.function())[0]
+            if given is not taken:
+                told = f"{call.fn} takes a {taken.__name__}, but {before.fn} before it gives a {given.__name__}"
+                path: Path = ("stages", "preprocess", calls.index(call) - 1, "fn")
+                self._fault(path, f"{told}; change the order of the steps")
+
+    def _check_with_data(self, calls: Mapping[str, Any]) -> None:
+        """What parameters and the data section must agree on, by the functions' own word.
+
+        A function may carry ``__bml_check__``: ``fn(data, params)``, of the DataSpec and the validated parameters,
+        gives pairs (parameter, what is wrong); ``"split.fractions"`` names one inside another.
+        """
+        item = self._root.find(("data",))
+        try:
+            data = DataSpec.model_validate_json(json.dumps(None if item is None else item.data()))
+        except ValidationError:
+            return  # told with the rest of the document
+        for made in calls.values():
+            for call in made if isinstance(made, tuple) else (made,):
+                check = getattr(call.function(), CHECK, None) if call is not None and call.validated else None
+                if check is not None:
+                    self._run_check(check, data, call)
+
+    def _run_check(self, check: Callable[..., Any], data: DataSpec, call: Call) -> None:
+        with_: Path = (*_path(call.path), "with")
+        try:
+            for name, told in check(data, call.params):
+                self._fault((*with_, *name.split(".")), told)
+        except BmlError as error:
+            self._fault(with_, str(error))
+
+    def _refuse_literal_secrets(self, item: Item, path: Path) -> None:
+        """A file is copied, committed and logged: what opens a door comes from the environment."""
+        if isinstance(item.value, dict):
+            for key, inner in item.value.items():
+                self._refuse_literal_secrets(inner, (*path, key))
+        elif isinstance(item.value, list):
+            for i, inner in enumerate(item.value):
+                self._refuse_literal_secrets(inner, (*path, i))
+        elif isinstance(item.value, str) and item.value and not item.variables:
+            named = [part for part in path if isinstance(part, str) and is_secret_name(part)]
+            if not (named or holds_password(item.value)) or any(f.path == dotted(path) for f in self._faults):
+                return
+            key = named[-1] if named else next((p for p in reversed(path) if isinstance(p, str)), "secret")
+            variable = "BML_" + re.sub(r"\W", "_", key).upper()
+            told = f'write "${{{variable}}}"' if named else f'write "${{{variable}}}", or ${{NAME}} for the password'
+            self._faults.append(Fault(item.at, dotted(path), f"must come from the environment: {told}"))
 
     def _call(self, path: Path, kind: str, default: str | None, *, check: bool) -> tuple[Call | None, dict[str, Any]]:
         """The call at ``path`` and its document; None when it is at fault (or its shape is, told by Document)."""

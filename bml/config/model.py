@@ -131,6 +131,9 @@ class StoreSpec(BaseModel):
     root: Annotated[Path, AfterValidator(_absolute)] = Field(
         default=Path("bml-store"), validate_default=True, description="folder of everything bml writes"
     )
+    any_origin: bool = Field(
+        default=False, description="go on with day files built from another database or path: they hold the same rows"
+    )
 
 
 class TrackingSpec(BaseModel):
@@ -254,7 +257,9 @@ class Document(BaseModel):
     model_config = STRICT
 
     version: Literal[1] = Field(description="the format of this file: 1")
-    name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="names runs, datasets and models")
+    name: str = Field(  # part of file names: "..", ".hidden" and "-x" would be trouble
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="names runs, datasets and models"
+    )
     data: DataSpec
     store: Annotated[StoreSpec, BeforeValidator(_none_is_empty)] = Field(default_factory=StoreSpec)
     tracking: Annotated[TrackingSpec, BeforeValidator(_none_is_empty)] = Field(default_factory=TrackingSpec)

@@ -35,7 +35,10 @@ _Dumper.add_representer(str, _text)
 
 
 def to_yaml(document: dict[str, Any]) -> str:
-    """``document`` (see :attr:`bml.config.model.Config.document`) as YAML; keys keep their order."""
+    """``document`` (see :attr:`bml.config.model.Config.document`) as YAML; keys keep their order.
+
+    Loads to the same document; hidden secrets must first be put back as ``${NAME}``.
+    """
     return str(yaml.dump(document, Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=110))
 
 

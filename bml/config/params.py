@@ -133,3 +133,10 @@ def _typed_dict(hint: Any) -> Any:
         fields[name] = wrapper[_portable(inner)]
     make: Any = typing_extensions.TypedDict
     return make(hint.__name__, fields)
+
+
+def takes_and_gives(fn: Callable[..., Any]) -> tuple[Any, Any]:
+    """The annotated types of what a function of the pipeline is handed first and of what it returns."""
+    hints = get_type_hints(fn)
+    first = next(iter(inspect.signature(fn).parameters), "")
+    return hints.get(first), hints.get("return")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Annotated
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import AfterValidator, Field
 
 from bml.book.store import DayStore
-from bml.config import Config
+from bml.config import Config, DataSpec
 from bml.dataset.calendar import fit_scale, time_features
 from bml.dataset.context import fit_scaler, moments_table
 from bml.dataset.dataset import Dataset as Dataset
@@ -21,7 +21,7 @@ from bml.dataset.splits import SplitParams, block_bounds, split_spec, train_span
 from bml.dataset.splits import split as split_blocks
 from bml.dataset.weights import average_uniqueness
 from bml.dataset.windows import WindowRule
-from bml.registry import stage
+from bml.registry import checked_by, stage
 from bml.types import NS_PER_DAY, NS_PER_S, SPLITS, ConfigError, Fold, GateError, SampleIndex
 
 Positive = Annotated[float, Field(gt=0)]
@@ -42,7 +42,26 @@ def _consistent(classes: ClassParams | None) -> ClassParams | None:
 Classes = Annotated[ClassParams | None, AfterValidator(_consistent)]
 
 
+def _misfits(data: DataSpec, params: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The parameters that do not fit the data section, each with its reason."""
+    for name, unit_s in (("window_h", 3600.0), ("stride_s", 1.0), ("horizon_s", 1.0)):
+        try:
+            _rows(name, params[name], unit_s, data.cadence_ns)
+        except ConfigError as error:
+            yield name, str(error).removeprefix(f"{name}: ")
+    for target in params["targets"] or ():
+        if target not in data.symbols:
+            yield "targets", f"{target!r} is none of data.symbols ({', '.join(data.symbols)})"
+    if params["min_assets"] > len(data.symbols):
+        yield "min_assets", f"{params['min_assets']} of {len(data.symbols)} symbols can never be present"
+    try:
+        train_span(data.start, data.stop, params["split"])
+    except ConfigError as error:
+        yield "split", str(error).removeprefix("split: ")
+
+
 @stage
+@checked_by(_misfits)
 def book_windows(
     cfg: Config,
     store: DayStore,
@@ -77,9 +96,9 @@ def book_windows(
     grid = _grid(cfg)
     _check(min_assets, max_filled, max_stale_s, context_days, len(cfg.data.symbols))
     rule = WindowRule(
-        window_rows=_rows("window_h", window_h, 3600.0, grid),
-        stride_rows=_rows("stride_s", stride_s, 1.0, grid),
-        horizon_rows=_rows("horizon_s", horizon_s, 1.0, grid),
+        window_rows=_rows("window_h", window_h, 3600.0, grid.cadence_ns),
+        stride_rows=_rows("stride_s", stride_s, 1.0, grid.cadence_ns),
+        horizon_rows=_rows("horizon_s", horizon_s, 1.0, grid.cadence_ns),
         min_assets=min_assets,
         max_filled=max_filled,
         max_stale_ms=_stale_ms(max_stale_s, horizon_s, grid),
@@ -160,12 +179,14 @@ def _stale_ms(max_stale_s: float | None, horizon_s: float, grid: Grid) -> int:
     return math.floor(limit_s * 1e3 + 1e-6)
 
 
-def _rows(name: str, value: float, unit_s: float, grid: Grid) -> int:
+def _rows(name: str, value: float, unit_s: float, cadence_ns: int) -> int:
     length_ns = round(value * unit_s * NS_PER_S)
-    if length_ns < grid.cadence_ns or length_ns % grid.cadence_ns:
-        raise ConfigError(f"{name}: {value:g} is not a whole number of rows at a cadence of "
-                          f"{grid.cadence_ns / NS_PER_S:g} s; take a multiple of it")  # fmt: skip
-    return length_ns // grid.cadence_ns
+    if length_ns < cadence_ns or length_ns % cadence_ns:
+        raise ConfigError(
+            f"{name}: {value:g} is not a whole number of rows at a cadence of {cadence_ns / NS_PER_S:g} s; take a "
+            "multiple of it"
+        )
+    return length_ns // cadence_ns
 
 
 def _codes(symbols: Sequence[str], targets: Sequence[str], scheme: ClassScheme) -> list[int]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bml.config import secret
 from bml.types import NS_PER_S, STATS, AlignedDay, DailyMoments, Event, Flag, QualityReport
 
 PLUGIN = Path(__file__).parent.parent / "config" / "plugin"
@@ -37,6 +38,13 @@ def plugin() -> Iterator[None]:
     sys.path.insert(0, str(PLUGIN))
     yield
     sys.path.remove(str(PLUGIN))
+
+
+@pytest.fixture(autouse=True)
+def no_values_remembered() -> Iterator[None]:
+    """What a secret variable held in one test does not hide words in the next."""
+    yield
+    secret.forget_values()
 
 
 @pytest.fixture

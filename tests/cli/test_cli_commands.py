@@ -125,6 +125,17 @@ def test_inspect_draws_a_picture(day_file: Path, tmp_path: Path, monkeypatch: py
     assert not list(tmp_path.rglob(".*.png*"))
 
 
+def test_pictures_are_png_files_and_named_as_wanted(day_file: Path, tmp_path: Path) -> None:
+    for name in ("x.pdf", "x", ".png", ""):
+        code, out, err = invoke("inspect", day_file, "--png", tmp_path / name if name else "")
+        assert (code, out) == (2, ""), name
+        assert "must end in .png" in err
+    assert list(tmp_path.iterdir()) == []
+    code, _, err = invoke("inspect", day_file, "--png", "/proc/bml-x.png")  # no file can be made there
+    assert code == 1
+    assert err.startswith("error: /proc/bml-x.png: ")
+
+
 def test_colours_follow_side_level_and_gap(day_file: Path) -> None:
     from bml.book.store import open_file
     from bml.cli.heatmap import FLOOR, book_figure

@@ -16,6 +16,7 @@ import pytest
 import typer
 
 from bml.cli import exits, stages
+from bml.config import secret
 from bml.config.faults import Fault, InvalidConfig, Where
 from bml.types import ConfigError, DataError, GateError, RunRef, SourceError, StoreError
 
@@ -71,6 +72,43 @@ def test_debug_shows_the_traceback_and_the_line(capsys: pytest.CaptureFixture[st
     assert err.endswith("error: row 7\n")
 
 
+def test_no_value_of_a_secret_variable_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    secret.remember("c0ffee/x")
+    place = "/data/c0ffee/x/day.csv"
+    noted = DataError("row 7")
+    noted.add_note(place)
+    faults = [Fault(Where(place, line), "a", "no") for line in (1, 2)]
+    for error in (DataError(place), OSError(errno.EACCES, "x", place), ValueError(place), noted, InvalidConfig(faults)):
+
+        @exits.guarded
+        def command(error: Exception = error, debug: bool = False) -> None:
+            raise error
+
+        with pytest.raises(typer.Exit):
+            command(debug=True)
+        out, err = capsys.readouterr()
+        assert "Traceback" in err
+        assert "/data/***/day.csv" in err
+        assert "c0ffee" not in out + err
+
+
+def test_no_value_of_a_secret_variable_is_logged_or_in_json() -> None:
+    """In a process of its own: pytest has handlers of its own."""
+    code = (
+        "import logging; from bml.cli import options; from bml.config import secret\n"
+        "secret.remember('c0ffee/x'); options.start_logging(False, True)\n"
+        "logging.getLogger('bml.a').info('from %s', '/data/c0ffee/x')\n"
+        "try: open('/nowhere/c0ffee/x')\n"
+        "except OSError: logging.getLogger('other').exception('no')\n"
+        "options.print_json({'a': ['/data/c0ffee/x'], 'c0ffee/x': 1})\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert "INFO bml.a: from /data/***\n" in done.stderr
+    assert "FileNotFoundError" in done.stderr
+    assert done.stdout == '{\n  "a": [\n    "/data/***"\n  ],\n  "***": 1\n}\n'
+    assert "c0ffee" not in done.stderr
+
+
 def test_notes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     @exits.guarded
     def command() -> None:
@@ -94,17 +132,14 @@ def test_several_faults_are_several_lines(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().err == "error: 2 faults in the configuration\nc.yaml:1:1: a: no\nc.yaml:2:1: a: no\n"
 
 
-@pytest.mark.parametrize(("n_failed", "code"), [(None, 0), (0, 0), (2, 5)])
 @pytest.mark.parametrize("as_json", [False, True])
-def test_partial_success(
-    config: Path, n_failed: int | None, code: int, as_json: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_stages_print(config: Path, as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
     from bml.pipeline import StageResult
 
-    document = {"days": 3, "loss": float("nan")} | ({} if n_failed is None else {"n_failed": n_failed})
+    document = {"days": 3, "loss": float("nan"), "n_failed": 2}
     ref = RunRef(stage="preprocessing", experiment="e", run_id="r", digest="d")
     result = StageResult(table="a table", document=document, ref=ref, places={"day files": "/days"})
-    assert stages._run(str(config), lambda *_: [result], None, as_json=as_json, quiet=True, debug=False) == code
+    assert stages._run(str(config), lambda *_: [result], None, as_json=as_json, quiet=True, debug=False) == exits.OK
     out, err = capsys.readouterr()
     assert err == ""
     if as_json:
@@ -143,6 +178,46 @@ def test_signals(number: signal.Signals, code: int, told: str) -> None:
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (code, told)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
+def test_closed_streams_are_no_error(config: Path, day_file: Path, closed: str) -> None:
+    from tests.cli.conftest import environment
+
+    for command in (f"inspect '{day_file}'", f"config show '{config}'"):
+        line = f"'{sys.executable}' -W error -m bml {command} {closed}"
+        done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, env=environment())
+        assert (done.returncode, done.stderr) == (0, "")
+        assert bool(done.stdout) == (not closed.startswith(">"))
+    line = f"'{sys.executable}' -m bml config show /none.yaml {closed}"
+    done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, env=environment())
+    assert done.returncode == 2
+    assert done.stdout == "", "what is for stderr must not end up in stdout"
+
+
+def test_a_closed_stream_gives_its_number_to_no_file(tmp_path: Path) -> None:
+    """Else a library that writes to stdout writes into a day file; and a progress bar has nowhere to go."""
+    code = (
+        "import sys; from bml.cli import main; from bml.cli.progress import Progress\n"
+        "def app():\n"
+        "    with open(sys.argv[1], 'w') as file, Progress() as progress:\n"
+        "        progress.phase('work'); print('unheard', flush=True); file.write(str(file.fileno()))\n"
+        "main.app = app; main.main()"
+    )
+    line = f"'{sys.executable}' -W error -c \"{code}\" '{tmp_path / 'x'}' >&- 2>&- <&-"
+    assert subprocess.run(["/bin/sh", "-c", line]).returncode == 0
+    assert int((tmp_path / "x").read_text()) > 2
+
+
+def test_a_command_without_stdout_ends_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    @exits.guarded
+    def command() -> None:
+        print("unheard")
+
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(typer.Exit) as caught:
+        command()
+    assert caught.value.exit_code == 0
 
 
 def test_a_reader_that_leaves_is_no_error(config: Path) -> None:

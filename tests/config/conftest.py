@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bml.config import secret
+
 PLUGIN = Path(__file__).parent / "plugin"
 
 
@@ -16,3 +18,10 @@ def plugin() -> Iterator[Path]:
     sys.path.insert(0, str(PLUGIN))
     yield PLUGIN
     sys.path.remove(str(PLUGIN))
+
+
+@pytest.fixture(autouse=True)
+def no_values_remembered() -> Iterator[None]:
+    """What a secret variable held in one test does not hide words in the next."""
+    yield
+    secret.forget_values()

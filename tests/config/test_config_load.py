@@ -18,6 +18,8 @@ import yaml
 
 from bml import config
 from bml.config import Config, InvalidConfig
+from bml.config.secret import is_secret_name, redact_text, redact_values
+from bml.host import command_line
 from bml.types import ConfigError
 
 Tree = dict[str, Any]
@@ -121,7 +123,7 @@ stages:
 
 def test_every_fault_at_once_each_with_its_place(tmp_path: Path) -> None:
     assert faults(tmp_path, BAD) == [
-        "c.yaml:2:7: name: should match pattern '^[A-Za-z0-9_.-]{1,64}$', got 'de mo'",
+        "c.yaml:2:7: name: should match pattern '^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$', got 'de mo'",
         "c.yaml:3:1: dta: unknown key, did you mean 'data'?",
         "c.yaml:4:17: data.symbols: each symbol once: BTC given more than once",
         "c.yaml:4:59: data.stop: must be after start (2024-01-05); stop is the day after the last, got '2024-01-05'",
@@ -162,6 +164,10 @@ def test_every_fault_at_once_each_with_its_place(tmp_path: Path) -> None:
         ("data.cadence_s", True, "valid number"),
         ("data.phase_ms", 10_000, "less than the cadence"),
         ("version", 2, "should be 1"),
+        ("name", "..", "name: should match pattern"),
+        ("name", ".x", "name: should match pattern"),
+        ("name", "-x", "name: should match pattern"),
+        ("name", "x" * 65, "name: should match pattern"),
         ("stages.collect.with", {}, "stages.collect.with.dsn: missing: fixture.rows needs it"),
         ("stages.collect.with.faults", {"gap": 1}, "stages.collect.with.faults.gap: unknown key, did you mean 'gaps'"),
         ("stages.collect.with.faults", {"gaps": -1}, "gaps must not be negative"),
@@ -250,9 +256,116 @@ def test_secrets_are_nowhere_to_be_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["dsn", "db_password", "apiToken", "credentials", "auth"])
-def test_literal_secrets_are_hidden_by_their_key(tmp_path: Path, key: str) -> None:
-    cfg = load(tmp_path, changed("stages.collect.with.columns", {key: SECRET, "monkey": "kept", "key": "kept"}))
+def test_secrets_are_hidden_by_their_key(tmp_path: Path, key: str) -> None:
+    columns = {key: "${PLAIN}", "monkey": "kept", "key": "kept"}
+    cfg = load(tmp_path, changed("stages.collect.with.columns", columns), environ=ENVIRON | {"PLAIN": SECRET})
     assert cfg.document["stages"]["collect"]["with"]["columns"] == {key: "***", "monkey": "kept", "key": "kept"}
+
+
+@pytest.mark.parametrize(
+    ("key", "name"), [("dsn", "BML_DSN"), ("db-password", "BML_DB_PASSWORD"), ("auth", "BML_AUTH")]
+)
+def test_literal_secrets_are_refused_with_their_place(tmp_path: Path, key: str, name: str) -> None:
+    tree = changed("stages.collect.with.columns", {key: SECRET, "monkey": "kept", "empty_password": ""})
+    assert faults(tmp_path, tree) == [
+        f"c.yaml:19:{11 + len(key)}: stages.collect.with.columns.{key}: must come from the environment: "
+        f'write "${{{name}}}"'
+    ]
+
+
+def test_a_literal_dsn_is_refused_wherever_it_is_written(tmp_path: Path) -> None:
+    told = 'stages.collect.with.dsn: must come from the environment: write "${BML_DSN}"'
+    dsn = f"postgresql://me:{SECRET}@h/d"
+    assert faults(tmp_path, changed("stages.collect.with.dsn", dsn)) == [f"c.yaml:15:12: {told}"]
+    assert faults(tmp_path, TREE, f"stages.collect.with.dsn={dsn}") == [f"--set stages.collect.with.dsn: {told}"]
+    assert faults(tmp_path, TREE, "stages.collect.with.dsn=host=h password=x", stages=("train",)) == [
+        f"--set stages.collect.with.dsn: {told}"
+    ]
+    assert load(tmp_path, changed("stages.collect.with.dsn", "${X:-service=book}")).collect.params["dsn"]
+
+
+def test_a_password_inside_another_literal_is_refused(tmp_path: Path) -> None:
+    for value in (f"https://me:{SECRET}@mlflow.local/", f"postgresql://h/d?password={SECRET}"):
+        (found,) = faults(tmp_path, changed("tracking.uri", value))
+        assert "tracking.uri: must come from the environment" in found
+        assert SECRET not in found
+    assert load(tmp_path, changed("tracking.uri", "https://me@mlflow.local:5000/a@b")).tracking.uri
+    assert load(tmp_path, changed("tracking.uri", "https://me:${PW}@h/"), environ=ENVIRON | {"PW": "x"}).tracking.uri
+
+
+def test_values_of_secret_variables_are_hidden_everywhere_afterwards(tmp_path: Path) -> None:
+    tree = changed("stages.collect.with.table", "/data/${API_TOKEN}/${PLACE}")
+    load(tmp_path, tree, environ=ENVIRON | {"API_TOKEN": "s3 cr/et", "PLACE": "attic"})
+    told = "cannot open /data/s3 cr/et/attic/x.csv, nor file:///data/s3%20cr/et"
+    assert redact_text(told) == "cannot open /data/***/attic/x.csv, nor file:///data/***"
+    assert redact_text(f"at {ENVIRON['BML_DSN']}!") == "at ***!"
+    found = {"s3 cr/et": ["a s3 cr/et", ("s3 cr/et", 3)], "n": None, "x": 1.5}
+    assert redact_values(found) == {"***": ["a ***", ("***", 3)], "n": None, "x": 1.5}
+
+
+def test_short_and_default_values_hide_nothing(tmp_path: Path) -> None:
+    tree = changed("stages.collect.with.table", "${A_TOKEN}${B_TOKEN:-none}")
+    load(tmp_path, tree, environ=ENVIRON | {"A_TOKEN": "abc"})
+    assert redact_text("abc none") == "abc none"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://me:a#b?c/d@e@h/d", "postgresql://***@h/d"),
+        ("at http://:p/w@h:5000/x, then", "at http://***@h:5000/x, then"),
+        ("https://ghp_abc@github.com/x", "https://***@github.com/x"),
+        ("postgresql://a@tenant:p#w@h/d", "postgresql://***@h/d"),
+        ("s3://bucket/a@b/c.csv", "s3://bucket/a@b/c.csv"),
+        ("http://h:5000/x and me@h", "http://h:5000/x and me@h"),
+        ("password='a b' x", "password=*** x"),
+    ],
+)
+def test_passwords_in_uris(text: str, shown: str) -> None:
+    assert redact_text(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "is_secret"),
+    [("PGPASSWORD", True), ("DBTOKEN", True), ("BML_DSN", True), ("monkey", False), ("author", False), ("path", False)],
+)
+def test_names_of_secrets(name: str, *, is_secret: bool) -> None:
+    assert is_secret_name(name) == is_secret
+
+
+def test_secret_values_on_the_command_line_are_hidden() -> None:
+    shown = command_line(
+        ["bml", "run", "c.yaml", "--set", "stages.collect.with.dsn=host=h pw=x", "--set=a.apiToken.b=x y",
+         "--set", "data.cadence_s=5", "--set", "tracking.uri=http://me:a/b#c@h", "--set", "a.dsn=", "--plain"]
+    )  # fmt: skip
+    assert shown == (
+        "bml run c.yaml --set stages.collect.with.dsn=*** --set=a.apiToken.b=*** --set data.cadence_s=5"
+        " --set tracking.uri=http://***@h --set a.dsn= --plain"
+    )
+
+
+# --- data and parameters together ---------------------------------------------------------------------------------
+
+
+def test_parameters_are_checked_against_the_data(tmp_path: Path) -> None:
+    tree = changed("stages.features.with", {"classes": {"method": "fixed", "edges": [0.0]}, "horizon_s": 61})
+    assert faults(tmp_path, tree) == [
+        "c.yaml:31:9: stages.features.with.classes.edges: too few",
+        "c.yaml:32:18: stages.features.with.horizon_s: must be a multiple of data.cadence_s (10)",
+    ]
+    assert "cadence_s (7" in faults(tmp_path, TREE, "data.cadence_s=7.2", "stages.features.with.horizon_s=61")[0]
+    assert load(tmp_path, TREE, "data.cadence_s=5", "stages.features.with.horizon_s=65") is not None
+    assert load(tmp_path, tree, stages=("collect",)) is not None
+
+
+def test_a_check_against_the_data_tells_with_the_other_faults(tmp_path: Path) -> None:
+    found = faults(tmp_path, TREE, "stages.features.with.horizon_s=61", "name=a b", "stages.train.with.x=1")
+    assert len(found) == 3
+    assert faults(tmp_path, TREE, "stages.features.with.copy=true") == [
+        "c.yaml:28:7: stages.features.with: cannot copy"
+    ]  # fmt: skip
+    (found_alone,) = faults(tmp_path, TREE, "stages.features.with.horizon_s=61", "data.cadence_s=0")
+    assert "greater than 0" in found_alone
 
 
 def test_faults_show_no_secret_value(tmp_path: Path) -> None:
@@ -291,12 +404,13 @@ def test_digest_is_sha256_of_canonical_json() -> None:
 
 
 def test_resolved_yaml_loads_to_the_same_document(tmp_path: Path) -> None:
-    tree = changed("stages.collect.with.dsn", "local")
+    tree = changed("stages.collect.with.dsn", "${BML_DSN}")
     words = {"a": "no", "b": "010", "c": "1e3", "d": "a $ b ${c}", "e": "", "f": "5", "g": "null", "h": "x: y #z"}
     tree["stages"]["collect"]["with"]["columns"] = words
-    cfg = load(tmp_path, config.to_yaml(tree))
+    cfg = load(tmp_path, config.to_yaml(tree), "stages.collect.with.dsn=${BML_DSN}")  # to_yaml doubles the $
     assert cfg.collect.params["columns"] == words
-    again = load(tmp_path, config.to_yaml(cfg.document))
+    assert 'write "${BML_DSN}"' in faults(tmp_path, config.to_yaml(cfg.document))[0]
+    again = load(tmp_path, config.to_yaml(cfg.document), "stages.collect.with.dsn=${BML_DSN}")
     assert again.document == cfg.document
     assert again.digest() == cfg.digest()
 

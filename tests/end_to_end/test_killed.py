@@ -33,19 +33,21 @@ def _start(config: Path, store: Path) -> subprocess.Popen[bytes]:
 
 def test_preprocess_survives_ten_kills(tmp_path: Path, rows: Path) -> None:
     config = tiny.write_config(tmp_path / "c.yaml", tiny.document(rows, Path("${TINY_STORE}")))
-    began = time.monotonic()
     assert _start(config, tmp_path / "undisturbed").wait() == 0
-    whole_s = time.monotonic() - began
     undisturbed = tiny.published(tmp_path / "undisturbed")
-    assert len(undisturbed) == tiny.N_DAYS * len(tiny.SYMBOLS)
+    n_files = tiny.N_DAYS * len(tiny.SYMBOLS)
+    assert len(undisturbed) == n_files
 
     chance = random.Random(11)
     cut_short = 0
     for round_ in range(N_KILLS):
         store = tmp_path / f"killed-{round_}"
         process = _start(config, store)
-        # most kills fall where files are written: the second half of the run
-        time.sleep(whole_s * chance.uniform(0.3, 0.98))
+        # a moment drawn from all of the run, however fast the machine: so many files there, and a little later
+        wanted, later_s = chance.randrange(n_files), chance.uniform(0.0, 0.02)
+        while process.poll() is None and len(list((store / "days").rglob("*.h5"))) < wanted:
+            time.sleep(0.001)
+        time.sleep(later_s if wanted else chance.uniform(0.0, 1.0))
         process.send_signal(signal.SIGKILL)
         cut_short += process.wait() == -signal.SIGKILL
         for name, content in tiny.published(store).items() if store.exists() else ():

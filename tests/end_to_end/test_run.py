@@ -41,10 +41,10 @@ def test_every_stage_hands_over(ran: tuple[Path, Path, dict[str, Any]]) -> None:
     _, store, document = ran
     assert [stage["stage"] for stage in document["stages"]] == ["preprocessing", "model-training", "model-training"]
     for place in (place for stage in document["stages"] for place in stage["places"].values()):
-        assert Path(place).exists()
+        assert Path(place.removeprefix("sqlite:///")).exists()
     report = document["stages"][2]["result"]
     assert set(report["scores"]) == {
-        "model", "model_raw", "prior", "persistence", "volatility_only", "logistic", "bayes"
+        "model", "model_raw", "prior", "persistence", "volatility_only", "logistic", "logistic_book", "bayes"
     }  # fmt: skip
     assert report["scores"]["bayes"]["nll"] < report["scores"]["prior"]["nll"]
     (folder,) = (store / "reports").iterdir()

@@ -30,8 +30,9 @@ TOGETHER = """
 import os, sys, time, traceback
 from bml.cli.exits import handle_signals
 from bml.config import TrackingSpec
-from bml.tracking import Tracker, _mlflow_client
-_mlflow_client()
+from bml.tracking import Tracker
+from bml.trackstore import mlflow_client
+mlflow_client()
 for stay_s in (0, 0, 0, 300, 300, 300):
     if os.fork():
         continue

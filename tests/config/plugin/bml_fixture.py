@@ -82,6 +82,21 @@ def windows(
     return cfg, store, horizon_s, classes, since, copy
 
 
+def _fits_the_data(data: Any, params: dict[str, Any]) -> list[tuple[str, str]]:
+    """As a stage would whose parameters must agree with the data section."""
+    told = []
+    if params["horizon_s"] % data.cadence_s:
+        told.append(("horizon_s", f"must be a multiple of data.cadence_s ({data.cadence_s:g})"))
+    if (params["classes"] or {}).get("edges") == [0.0]:
+        told.append(("classes.edges", "too few"))
+    if params["copy"]:
+        raise ConfigError("cannot copy")
+    return told
+
+
+windows.__bml_check__ = _fits_the_data  # type: ignore[attr-defined]
+
+
 @stage
 def fit(
     dataset: Any,
