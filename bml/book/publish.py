@@ -41,7 +41,7 @@ def publish(path: Path, data: bytes) -> None:
     try:
         _make_folder(path.parent)
         _sweep(path.parent)
-        temporary = path.with_name(f".{path.name}.{_host()}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        temporary = path.with_name(f".{path.name}.{host_label()}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
         try:
             _write(temporary, data)
             os.replace(temporary, path)
@@ -85,12 +85,13 @@ def _sweep(folder: Path) -> None:
     with os.scandir(folder) as entries:
         found = [(entry.path, match) for entry in entries if (match := _TEMPORARY.fullmatch(entry.name))]
     for name, match in found:
-        if match["host"] == _host() and not _alive(int(match["pid"])):
+        if match["host"] == host_label() and not is_alive(int(match["pid"])):
             with contextlib.suppress(FileNotFoundError):  # another writer swept it
                 os.unlink(name)
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine has that number."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -100,7 +101,8 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _host() -> str:
+def host_label() -> str:
+    """This machine's name, fit for a file name."""
     return re.sub(r"[^0-9A-Za-z_-]", "-", os.uname().nodename) or "host"
 
 

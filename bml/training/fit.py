@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import random
 import time
@@ -10,10 +11,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from bml.dataset.dataset import Dataset
@@ -24,9 +26,13 @@ from bml.training import checkpoint
 from bml.training.losses import row_weights, weighted_cross_entropy
 from bml.training.predict import DivergedError, logits, pick_device, to_device
 from bml.training.progress import Progress, shown
+from bml.training.workspace import BEST, HISTORY, LAST, workspace
 from bml.types import ConfigError, DataError
 
 Metrics = dict[str, float]
+AtLeastOne = Annotated[int, Field(ge=1)]
+AboveZero = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+HalfLife = AboveZero | Annotated[list[AboveZero], Field(min_length=1)]
 
 #: batches between looks at the loss: reading it waits for the device
 CHECK_EVERY = 32
@@ -35,9 +41,11 @@ CHECK_EVERY = 32
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainResult:
     """``checkpoint`` is the best epoch's, ``last`` the last one's; ``best_epoch`` counts from 1 and ``best_nll``
-    is its early-stop NLL; ``history`` has the metrics of every epoch."""
+    is its early-stop NLL; ``history`` has the metrics of every epoch. ``sha256`` (hex) is that of the file
+    ``checkpoint``, so that who comes later can tell whether it is still the same."""
 
     checkpoint: Path
+    sha256: str
     last: Path
     best_epoch: int
     best_nll: float
@@ -67,6 +75,14 @@ class Settings:
                 raise ConfigError(f"train: {key} is {getattr(self, key)}, it must be a number above 0")
         if not 0 <= self.weight_decay < math.inf:
             raise ConfigError(f"train: weight_decay is {self.weight_decay}, it must be a number from 0")
+        half = self.half_life_days
+        lives = half if isinstance(half, list) else [] if half is None else [half]
+        if half == [] or not all(0 < value < math.inf for value in lives):
+            raise ConfigError(
+                f"train: half_life_days is {half}, it must be a number of days above 0, or a list of such"
+            )
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"train: seed is {self.seed}, it must be a whole number from 0 to 2^63 - 1")
 
 
 @stage
@@ -76,15 +92,15 @@ def train(
     out: Path,
     model: str = "models.cnn_lstm.cnn_lstm",
     params: dict[str, Any] | None = None,
-    epochs: int = 30,
-    batch_size: int = 64,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 1e-2,
-    clip: float = 1.0,
-    patience: int = 5,
-    half_life_days: float | list[float] | None = None,
-    max_batches: int | None = None,
-    seed: int = 7,
+    epochs: AtLeastOne = 30,
+    batch_size: AtLeastOne = 64,
+    learning_rate: AboveZero = 1e-3,
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1,
+    clip: AboveZero = 1.0,
+    patience: AtLeastOne = 5,
+    half_life_days: HalfLife | None = None,
+    max_batches: AtLeastOne | None = None,
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 7,
     device: str = "auto",
     on_epoch: Callable[[dict[str, float], int], None] | None = None,
     progress: bool = True,
@@ -96,23 +112,27 @@ def train(
     training rows by age, ``max_batches`` cuts every epoch short. ``on_epoch(metrics, epoch)`` is called after
     each epoch's files are written; what it raises ends the training.
 
-    Writes ``best.safetensors``, ``last.safetensors`` (see :mod:`bml.training.checkpoint`) and ``history.json``
-    into ``out``, each replaced whole, so an interrupt leaves the best epoch so far. The same seed gives the
-    same losses on one CPU with one number of threads.
+    Leaves ``best.safetensors``, ``last.safetensors`` (see :mod:`bml.training.checkpoint`) and ``history.json`` in
+    ``out`` when it ends, each replaced whole, the best last. Cut short by an interrupt or an error, it leaves its
+    best epoch so far, or, where another training into ``out`` has finished, that one's files untouched
+    (:mod:`bml.training.workspace`). The same seed gives the same losses on one CPU with one number of threads.
 
-    Raises ConfigError (unknown model or parameter), DataError (an empty block), DivergedError (loss is NaN).
+    Raises ConfigError (unknown model or parameter), DataError (an empty block), DivergedError (loss is NaN),
+    StoreError (``out`` cannot be written).
     """
     settings = Settings(
         epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, weight_decay=weight_decay, clip=clip,
         patience=patience, half_life_days=half_life_days, max_batches=max_batches, seed=seed,
     )  # fmt: skip
-    run = _Run(dataset, settings, model, dict(params or {}), pick_device(device), Path(out))
+    run = _Run(dataset, settings, model, dict(params or {}), pick_device(device))
     flush = run.device.type == "cpu"
     if flush:  # vanishing gradients of the LSTM turn denormal, which costs a CPU up to ten times the time
         torch.set_flush_denormal(True)
     try:
         with shown(progress) as told:
-            return run.fit(told, on_epoch)
+            with workspace(out, told.note) as folder:
+                run.fit(folder, told, on_epoch)
+            return run.result(Path(out))
     finally:
         if flush:
             torch.set_flush_denormal(False)
@@ -122,12 +142,12 @@ class _Run:
     """The state of one training: network, optimiser, schedule, best epoch so far."""
 
     def __init__(
-        self, dataset: Dataset, settings: Settings, model: str, params: dict[str, Any], device: torch.device, out: Path
+        self, dataset: Dataset, settings: Settings, model: str, params: dict[str, Any], device: torch.device
     ) -> None:
         for name in ("train", "early_stop"):
             if getattr(dataset.fold, name).shape[0] == 0:
                 raise DataError(f"train: block {name!r} of the split has no samples: widen it or the data's span")
-        self.dataset, self.settings, self.device, self.out = dataset, settings, device, out
+        self.dataset, self.settings, self.device = dataset, settings, device
         self.rows = dataset.fold.train
         self.loader = WindowLoader(
             dataset, self.rows, batch_size=settings.batch_size, shuffle=True, seed=settings.seed,
@@ -146,29 +166,37 @@ class _Run:
             class_names=tuple(dataset.class_names), epoch=0, training=dataclasses.asdict(settings),
         )  # fmt: skip
 
-    def fit(self, told: Progress, on_epoch: Callable[[Metrics, int], None] | None) -> TrainResult:
-        best, best_epoch, history = math.inf, 0, list[Metrics]()
+        self.history: list[Metrics] = []
+        self.best_epoch = 0
+
+    def fit(self, folder: Path, told: Progress, on_epoch: Callable[[Metrics, int], None] | None) -> None:
+        best = math.inf
         for epoch in range(1, self.settings.epochs + 1):
             began = time.perf_counter()
             loss, seen = self._epoch(epoch, told)
             speed = seen / (time.perf_counter() - began)
             rate = float(self.optimiser.param_groups[0]["lr"])
             metrics = {"train_loss": loss, **self._validate(), "learning_rate": rate}
-            history.append(metrics)
+            self.history.append(metrics)
             better = metrics["val_nll"] < best
             if better:
-                best, best_epoch = metrics["val_nll"], epoch
-                self._save("best", epoch, metrics)
-            self._save("last", epoch, metrics)
-            checkpoint.publish_json(self.out / "history.json", {"best_epoch": best_epoch, "epochs": history})
+                best, self.best_epoch = metrics["val_nll"], epoch
+                self._save(folder / BEST, epoch, metrics)
+            self._save(folder / LAST, epoch, metrics)
+            self._tell(folder, finished=False)
             told.epoch(epoch, self.settings.epochs, {**metrics, "samples_per_s": speed}, better)
             if on_epoch is not None:
                 on_epoch({**metrics, "samples_per_s": speed}, epoch)
-            if epoch - best_epoch >= self.settings.patience:
+            if epoch - self.best_epoch >= self.settings.patience:
                 break
+        self._tell(folder, finished=True)
+
+    def result(self, out: Path) -> TrainResult:
+        best = out / BEST
         return TrainResult(
-            checkpoint=self._path("best"), last=self._path("last"), best_epoch=best_epoch, best_nll=best,
-            history=tuple(history),
+            checkpoint=best, sha256=hashlib.sha256(best.read_bytes()).hexdigest(), last=out / LAST,
+            best_epoch=self.best_epoch, best_nll=self.history[self.best_epoch - 1]["val_nll"],
+            history=tuple(self.history),
         )  # fmt: skip
 
     def _epoch(self, epoch: int, told: Progress) -> tuple[float, int]:
@@ -207,11 +235,12 @@ class _Run:
         nll = float((log_sum_N - logits_NC[np.arange(y_N.shape[0]), y_N]).mean())
         return {"val_nll": nll, "val_accuracy": float((logits_NC.argmax(axis=1) == y_N).mean())}
 
-    def _path(self, name: str) -> Path:
-        return self.out / f"{name}.safetensors"
+    def _save(self, path: Path, epoch: int, metrics: Metrics) -> None:
+        checkpoint.save(path, self.net, dataclasses.replace(self.about, epoch=epoch, metrics=metrics))
 
-    def _save(self, name: str, epoch: int, metrics: Metrics) -> None:
-        checkpoint.save(self._path(name), self.net, dataclasses.replace(self.about, epoch=epoch, metrics=metrics))
+    def _tell(self, folder: Path, *, finished: bool) -> None:
+        document = {"best_epoch": self.best_epoch, "epochs": self.history, "finished": finished}
+        checkpoint.publish_json(folder / HISTORY, document)
 
 
 def _seed(seed: int) -> None:

@@ -13,6 +13,7 @@ T = TypeVar("T")
 class Progress(Protocol):
     def batches(self, batches: Iterable[T], total: int, epoch: int) -> Iterable[T]: ...
     def epoch(self, epoch: int, epochs: int, metrics: dict[str, float], best: bool) -> None: ...
+    def note(self, text: str) -> None: ...
 
 
 class Silent:
@@ -22,10 +23,16 @@ class Silent:
     def epoch(self, epoch: int, epochs: int, metrics: dict[str, float], best: bool) -> None:
         pass
 
+    def note(self, text: str) -> None:
+        pass
+
 
 class Lines(Silent):
     def epoch(self, epoch: int, epochs: int, metrics: dict[str, float], best: bool) -> None:
-        print(epoch_line(epoch, epochs, metrics, best), file=sys.stderr, flush=True)
+        self.note(epoch_line(epoch, epochs, metrics, best))
+
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -66,6 +73,9 @@ def _bar() -> Iterator[Progress]:
                 bar.remove_task(task)
 
             def epoch(self, epoch: int, epochs: int, metrics: dict[str, float], best: bool) -> None:
-                bar.console.print(epoch_line(epoch, epochs, metrics, best), highlight=False, soft_wrap=True)
+                self.note(epoch_line(epoch, epochs, metrics, best))
+
+            def note(self, text: str) -> None:
+                bar.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
         yield Bar()

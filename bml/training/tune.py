@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bml import registry
+from bml.config.digest import digest
 from bml.training.fit import train
 from bml.training.predict import DivergedError
 from bml.training.space import Space, check, split, suggest
@@ -51,10 +52,11 @@ def tune(
     """Minimise the best epoch's ``metric`` over ``n_trials`` trials in all, those of earlier calls included.
 
     TPE sampler, median pruning after five trials and two epochs. ``storage`` is a folder (journal, one folder a
-    trial) for one process at a time; calling again goes on where it stopped, and a killed trial does not count.
+    trial) for one process at a time; calling again goes on where it stopped, and a killed trial does not count. It
+    belongs to one dataset and one question (model, params, space, metric, arguments of ``train``): another is refused.
     One that diverges has failed, the study goes on. ``search_space`` defaults to the model's own; ``params`` and
-    ``fixed`` (arguments of ``train``) hold in every trial. Raises ConfigError on a bad space or metric, or if no
-    trial succeeds.
+    ``fixed`` (arguments of ``train``) hold in every trial. Raises ConfigError on a bad space or metric, a storage of
+    another search, or if no trial succeeds.
     """
     if metric not in _METRICS:
         raise ConfigError(f"tune: metric {metric!r} is not known; there are: {', '.join(_METRICS)}")
@@ -62,7 +64,10 @@ def tune(
         raise ConfigError(f"tune: n_trials is {n_trials}, it must be at least 1")
     space = search_space if search_space is not None else _default_space(model)
     check(space)
+    lasting = {name: value for name, value in fixed.items() if name not in ("device", "progress")}
+    question = {"model": model, "params": params or {}, "space": space, "metric": metric, "epochs": epochs, **lasting}
     study = _study(storage, seed)
+    _claim(study, storage, {"dataset": dataset.digest, "search": digest(question)})
 
     def objective(trial: Trial) -> float:
         from optuna import TrialPruned
@@ -109,6 +114,19 @@ def _study(storage: Path, seed: int) -> Study:
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.get_trials(deepcopy=False)))
     study.pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2)
     return study
+
+
+_WORDS = {"dataset": "another dataset", "search": "another model, other params, arguments or search space"}
+
+
+def _claim(study: Study, storage: Path, wanted: dict[str, str]) -> None:
+    """Tie a study without trials to what it is of; refuse one that is of something else."""
+    if not study.get_trials(deepcopy=False):
+        for key, value in wanted.items():
+            study.set_user_attr(key, value)
+    for key, value in wanted.items():
+        if study.user_attrs.get(key) != value:
+            raise ConfigError(f"tune: {storage} holds a search of {_WORDS[key]}: give another storage, or remove it")
 
 
 def _result(study: Study) -> TuneResult:

@@ -58,7 +58,7 @@ def test_temporary_names_cannot_be_taken_for_day_files(tmp_path: Path, monkeypat
 def test_files_left_by_dead_processes_are_swept(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    host = publishing._host()
+    host = publishing.host_label()
     gone = tmp_path / f".old.h5.{host}.{dead.pid}-00000000.tmp"
     stay = [
         f".x.h5.{host}.{os.getpid()}-00000000.tmp",  # this process: another thread's

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,8 @@ import pytest
 from scipy import stats
 
 from bml.dataset.dataset import Dataset
-from bml.models.baselines import BASELINES, Logistic, Persistence, Prior, VolatilityOnly, shares
+from bml.models import baselines
+from bml.models.baselines import BASELINES, Logistic, LogisticBook, Persistence, Prior, VolatilityOnly, shares
 from bml.types import DataError, Float64, Int64
 from tests.training.small_market import build
 
@@ -115,11 +117,93 @@ def test_every_baseline_is_a_forecast_fitted_on_training_rows_alone(name: str, m
     np.testing.assert_array_equal(again, proba_NC)
 
 
+class Tried:
+    """Stands in for the fits of a penalty search and notes which rows each saw."""
+
+    def __init__(self) -> None:
+        self.fits: list[tuple[np.ndarray, np.ndarray, float]] = []
+
+    def of(self, x_NP: np.ndarray, y_N: Int64, w_N: Float64, classes: int, penalty: float) -> Logistic:
+        self.fits.append((x_NP[:, 0].astype(np.int64), w_N, penalty))
+        weight_PC = np.zeros((x_NP.shape[1], classes))
+        # no information: every penalty scores the same
+        share_C, mean_P = np.full(classes, 1.0 / classes), np.zeros(x_NP.shape[1])
+        return Logistic(mean_P, np.ones(x_NP.shape[1]), weight_PC, np.log(share_C), share_C, 0.0)
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> Tried:
+    watch = Tried()
+    monkeypatch.setattr(Logistic, "of", watch.of)
+    return watch
+
+
+def overlapping(n: int, label: int) -> Dataset:
+    """Row n has its anchor at n and its label known at n + ``label``."""
+    anchor_N = np.arange(n)
+    index = SimpleNamespace(anchor_ns_N=anchor_N, label_stop_ns_N=anchor_N + label, y_N=anchor_N % 3)
+    return SimpleNamespace(index=index, class_names=("a", "b", "c"))  # type: ignore[return-value]
+
+
+def test_penalty_is_chosen_on_rows_later_than_every_label_it_was_fitted_on(tried: Tried) -> None:
+    dataset, label = overlapping(100, 7), 7
+    x_NP = np.arange(100.0)[:, None]  # the feature of a row is its number
+    Logistic.chosen(x_NP, dataset, rows(100), ones(100), (1.0, 0.1))
+    assert [fit[2] for fit in tried.fits] == [1.0, 0.1, 1.0]  # a draw goes to the stronger one
+    for seen, w_N, _ in tried.fits[:2]:
+        np.testing.assert_array_equal(seen, np.arange(80 - label + 1))  # row 73 is known at 80, row 74 is not
+        assert w_N.shape == seen.shape
+    np.testing.assert_array_equal(tried.fits[2][0], np.arange(100))
+
+
+def test_penalty_is_the_one_that_forecasts_rows_it_has_not_seen() -> None:
+    """Many columns of noise: the weakest penalty fits the rows it sees best and all others worst."""
+    rng = np.random.default_rng(5)
+    dataset = overlapping(300, 1)
+    x_NP = rng.normal(size=(300, 60))
+    fitted = Logistic.chosen(x_NP, dataset, rows(300), ones(300), (1.0, 1e-4))
+    strong, weak = (Logistic.of(x_NP, dataset.index.y_N, ones(300), 3, value) for value in (1.0, 1e-4))
+    assert np.abs(strong.weight_PC).max() < 0.3 * np.abs(weak.weight_PC).max()
+    np.testing.assert_allclose(fitted.weight_PC, strong.weight_PC)
+
+
+def test_logistic_does_not_look_at_the_age(market: Dataset) -> None:
+    names = list(market.time_names)
+    later = market.x_time_NK.copy()
+    later[:, names.index("age")] += 0.5 * np.arange(later.shape[0])
+    moved = replace(market, x_time_NK=later)
+    train, test = market.fold.train, market.fold.test
+    for family in (Logistic, LogisticBook):
+        proba_NC = family.fit(market, train, ones(train.shape[0])).proba(market, test)
+        again_NC = family.fit(moved, train, ones(train.shape[0])).proba(moved, test)
+        np.testing.assert_allclose(again_NC, proba_NC, atol=1e-5)  # sums in float32 differ in the last digits
+        other = family.fit(market, train, ones(train.shape[0]))
+        later[:, names.index("log_sigma")] += 0.1
+        assert np.abs(other.proba(moved, test) - proba_NC).max() > 1e-4  # calendar features as such do count
+        later[:, names.index("log_sigma")] -= 0.1
+
+
+def test_logistic_on_the_book_takes_the_newest_rows_and_forecasts_in_pieces(
+    market: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, test = market.fold.train, market.fold.test
+    w_N = np.linspace(0.5, 1.5, train.shape[0])
+    whole = LogisticBook.fit(market, train[-200:], w_N[-200:]).proba(market, test)
+    monkeypatch.setattr(baselines, "BOOK_ROWS", 200)
+    monkeypatch.setattr(baselines, "BOOK_CHUNK", 37)
+    fitted = LogisticBook.fit(market, train, w_N)
+    np.testing.assert_allclose(fitted.proba(market, test), whole, rtol=1e-5)
+    n_book = market.shape["assets"] * market.levels * 4
+    few = Logistic.fit(market, train, w_N)
+    assert fitted.fitted.weight_PC.shape[0] == few.weight_PC.shape[0] + n_book
+
+
 def test_logistic_sees_the_planted_signal(market: Dataset, tmp_path: Path) -> None:
     train, test = market.fold.train, market.fold.test
     y_N = market.index.y_N[test]
     nll = {}
-    for name in ("prior", "logistic"):
+    for name in ("prior", "logistic", "logistic_book"):
         proba_NC = BASELINES[name].fit(market, train, ones(train.shape[0])).proba(market, test)
         nll[name] = -np.log(proba_NC[np.arange(y_N.shape[0]), y_N]).mean()
     assert nll["logistic"] < 0.85 * nll["prior"]
+    assert nll["logistic_book"] < 0.85 * nll["prior"]

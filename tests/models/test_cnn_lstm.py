@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
+from bml.config.params import parameter_model
 from bml.models.base import InputShape, build
-from bml.models.cnn_lstm import BlockStem, CnnLstm, search_space
+from bml.models.cnn_lstm import BlockStem, CnnLstm, cnn_lstm, search_space
 from bml.types import ConfigError
 
 NAME = "models.cnn_lstm.cnn_lstm"
@@ -41,6 +44,9 @@ def small(shape: InputShape = SHAPE, **params: object) -> CnnLstm:
     torch.manual_seed(1)
     net = build(NAME, shape, SMALL | params)
     assert isinstance(net, CnnLstm)
+    for layer in (net.head[-1], net.direct.gate, net.direct.out):  # they begin at 0: as if trained
+        assert isinstance(layer, nn.Linear)
+        nn.init.normal_(layer.weight, std=0.3)
     return net.eval()
 
 
@@ -125,6 +131,48 @@ def first_to_last(net: CnnLstm, steps_BTC: Tensor, pool: object) -> float:
     return float(size_T[0] / size_T[-1])
 
 
+def test_the_start_is_equal_probabilities_and_not_a_dead_end() -> None:
+    torch.manual_seed(1)
+    net, given = build(NAME, SHAPE, SMALL | {"dropout": 0.0}), batch(SHAPE)
+    assert torch.equal(net(given), torch.zeros(3, 5))
+    y_B = torch.tensor([0, 1, 2])
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
+    for _ in range(3):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(net(given), y_B).backward()
+        optimiser.step()
+    still = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert still == []
+
+
+def test_direct_path_is_linear_in_the_newest_snapshot_at_a_given_calendar() -> None:
+    direct = small().direct
+    x_BX, time_BK = torch.randn(4, direct.factors.in_features), torch.randn(4, SHAPE.calendar)
+
+    def effect(x: Tensor, at: Tensor) -> Tensor:
+        return direct(x, at) - direct(torch.zeros_like(x), at)
+
+    torch.testing.assert_close(effect(2 * x_BX, time_BK), 2 * effect(x_BX, time_BK))
+    assert not torch.allclose(effect(x_BX, time_BK), effect(x_BX, time_BK + 1), atol=1e-3)
+
+
+def test_dropout_acts_on_every_way_in_while_training_only() -> None:
+    net, given = small(dropout=0.5), batch(SHAPE, n=64)
+    assert torch.equal(net(given), net(given))
+    net.train()
+    way: dict[str, Tensor] = {}
+    net.stages.register_forward_hook(lambda m, i, o: way.__setitem__("stem", i[0]))
+    net.direct.register_forward_hook(lambda m, i, o: way.__setitem__("newest", i[0]))
+    net.head.register_forward_hook(lambda m, i, o: way.__setitem__("head", i[0]))
+    net(given)
+    dead_BH = (way["stem"] == 0).all(dim=2)  # a channel of the stem is dropped for all steps
+    assert 0.35 < dead_BH.float().mean() < 0.65
+    assert 0.35 < (way["newest"] == 0).float().mean() < 0.65
+    assert net.long is not None
+    dead_B = (way["head"][:, -net.long.width :] == 0).all(dim=1)  # the long channel goes as a whole
+    assert 0.25 < dead_B.float().mean() < 0.75
+
+
 def test_forget_bias_is_what_was_asked_for() -> None:
     lstm = small(forget_bias=2.0).lstm
     total = (lstm.bias_ih_l0 + lstm.bias_hh_l0)[8:16]
@@ -133,7 +181,12 @@ def test_forget_bias_is_what_was_asked_for() -> None:
 
 @pytest.mark.parametrize(
     ("params", "told"),
-    [({"hiden": 8}, "did you mean 'hidden'"), ({"hidden": 0}, "hidden is 0"), ({"dropout": 1.0}, "dropout is 1.0")],
+    [
+        ({"factors": 0}, "factors is 0"),
+        ({"hiden": 8}, "did you mean 'hidden'"),
+        ({"hidden": 0}, "hidden is 0"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
+    ],
 )
 def test_bad_parameters_are_told(params: dict[str, object], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
@@ -143,3 +196,9 @@ def test_bad_parameters_are_told(params: dict[str, object], told: str) -> None:
 def test_search_space_names_parameters_that_exist() -> None:
     own = {key.removeprefix("params."): options[0] for key, options in search_space().items() if "params." in key}
     build(NAME, SHAPE, own)
+
+
+@pytest.mark.parametrize("given", [{"hidden": 0}, {"factors": 0}, {"dropout": 1.0}, {"forget_bias": float("nan")}])
+def test_the_configuration_refuses_the_same(given: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        parameter_model(cnn_lstm).model_validate_json(json.dumps(given))

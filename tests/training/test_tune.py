@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,22 @@ def test_resumes_with_what_is_left_of_the_budget(market: Dataset, tmp_path: Path
     values = [trial.params["learning_rate"] for trial in study.get_trials(states=(TrialState.COMPLETE,))]
     assert len(set(values)) == 3
     assert more.best_value == min(t.value for t in study.get_trials(states=(TrialState.COMPLETE,)) if t.value)
+
+
+def test_a_storage_belongs_to_one_search(market: Dataset, tmp_path: Path) -> None:
+    first = tiny(market, tmp_path, n_trials=1)
+    assert tiny(market, tmp_path, n_trials=1, seed=8) == first  # not what decides the values' meaning
+    other = replace(market, last_y_N=market.last_y_N + 1)
+    for dataset, options, told in (
+        (other, {}, "another dataset"),
+        (market, {"params": PARAMS | {"head": 5}}, "another model, other params"),
+        (market, {"search_space": SPACE | {"weight_decay": [0.1, 0.2]}}, "search space"),
+        (market, {"metric": "train_loss"}, "search space"),
+        (market, {"clip": 2.0}, "arguments"),
+    ):
+        with pytest.raises(ConfigError, match=rf"{tmp_path} holds a search of .*{told}"):
+            tiny(dataset, tmp_path, n_trials=2, **options)
+    assert len(list((tmp_path / "trials").iterdir())) == 1
 
 
 def test_a_diverging_trial_fails_and_the_study_goes_on(market: Dataset, tmp_path: Path) -> None:
