@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from bml.evaluation import calibration as temperatures
 from bml.evaluation import metrics, plots
-from bml.evaluation.bootstrap import Interval, mean_interval
+from bml.evaluation.bootstrap import MIN_BLOCKS, Interval, mean_interval
 from bml.evaluation.result import MODEL, ClassScore, Report, Score, verdicts
 from bml.registry import stage
 from bml.types import SPLITS, DataError, Float64, Int64, StoreError
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from bml.training.checkpoint import Checkpoint
 
 Forecasts = dict[str, Float64]
+AtLeastOne = Annotated[int, Field(ge=1)]
 
 
 @stage
@@ -33,30 +36,35 @@ def evaluate(
     out: Path,
     truth: Path | None = None,
     calibration: Literal["temperature", "none"] = "temperature",
-    bins: int = 15,
-    min_support: int = 100,
-    draws: int = 2000,
-    seed: int = 7,
-    batch_size: int = 64,
+    sha256: str | None = None,
+    bins: AtLeastOne = 15,
+    min_support: Annotated[int, Field(ge=0)] = 100,
+    draws: Annotated[int, Field(ge=100, le=100_000)] = 2000,
+    seed: Annotated[int, Field(ge=0)] = 7,
+    batch_size: AtLeastOne | None = None,
     device: str = "auto",
 ) -> Report:
     """Score ``checkpoint`` on the test block, beside the baselines and, given ``truth``, the best possible forecast.
 
     The temperature is fitted on the calibrate block, baselines on the train block with the weights the model was
     trained with. Differences of NLL come with a block-bootstrap interval (``draws``, ``seed``). Classes with
-    fewer than ``min_support`` test rows are warned of. Equal inputs give equal files on one machine.
+    fewer than ``min_support`` test rows are warned of. ``batch_size`` defaults to that of the training. Equal
+    inputs give equal files on one machine.
 
-    Writes report.json, report.md, forecast.npz and PNGs into ``out``, each whole or not at all. Raises
-    StoreError (a checkpoint of other data), DataError (an empty block), GateError (too few rows to calibrate on).
+    Writes report.json, report.md, forecast.npz and PNGs into ``out``, each whole or not at all. Raises StoreError
+    (a checkpoint of other data, or other bytes than those of ``sha256``), DataError (an empty block), GateError
+    (too few rows to calibrate on).
     """
     from bml.training import checkpoint as checkpoints
     from bml.training.predict import logits, softmax
 
+    _check_bytes(checkpoint, sha256)
     net, about = checkpoints.load(checkpoint, dataset_digest=dataset.digest, class_names=dataset.class_names)
     rows = dataset.fold.test
     if rows.shape[0] == 0:
         raise DataError("evaluate: the test block has no samples: widen it or the data's span")
     y_N = dataset.index.y_N[rows]
+    batch_size = batch_size or int(about.training.get("batch_size", 64))
 
     logits_NC = logits(net, dataset, rows, batch_size=batch_size, device=device)
     forecasts: Forecasts = {MODEL: softmax(logits_NC)}
@@ -83,6 +91,24 @@ def evaluate(
     )  # fmt: skip
     _write(Path(out), dataset, report, forecasts, _history(checkpoint), rows, bins)
     return report
+
+
+evaluate.__bml_injected__ = {"sha256"}  # type: ignore[attr-defined]
+
+
+def _check_bytes(checkpoint: Path, sha256: str | None) -> None:
+    """Refuse a file that is not the one that training left: another training may have replaced it."""
+    if sha256 is None:
+        return
+    try:
+        found = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    except OSError as error:
+        raise StoreError(f"{checkpoint}: cannot be read: {error.strerror or error}") from error
+    if found != sha256:
+        raise StoreError(
+            f"{checkpoint}: not the file the recorded training left (sha256 {found[:12]}, recorded {sha256[:12]}): "
+            "train again"
+        )
 
 
 def _baselines(dataset: Dataset, about: Checkpoint, rows: Int64) -> Forecasts:
@@ -166,7 +192,8 @@ def _warnings(
         out.append(f"the temperature {scale.T:.3g} lies at the end of its range: the model carries no information, "
                    "or the calibrate block is too small")  # fmt: skip
     if math.isnan(interval.lo):
-        out.append(f"the test block holds {interval.blocks} blocks of one label's length: too few for intervals")
+        out.append(f"the test block holds {interval.blocks} blocks of one label's length, intervals need at least "
+                   f"{MIN_BLOCKS}: none are given")  # fmt: skip
     return (*out, *dataset.notes)
 
 

@@ -9,12 +9,15 @@ from bml.evaluation.tables import markdown_table, number, percent, span, text_ta
 
 #: name of the forecast all others are compared with
 MODEL = "model"
+#: what every report says of its intervals
+INTERVAL_NOTE = "Intervals account for overlapping labels only; slow market regimes make them too narrow."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
     """One forecaster on the test rows. ``nll_diff`` = NLL of the model - NLL of this one, below 0 when the model is
-    better, with a 95 % block-bootstrap interval; ``skill`` = 1 - NLL of the model / NLL of this one."""
+    better, with a 95 % block-bootstrap interval (None with too few blocks); ``skill`` = 1 - NLL of the model / NLL of
+    this one."""
 
     nll: float
     rps: float
@@ -61,7 +64,7 @@ class Report:
         """The model beside every baseline, plain text."""
         parts = [self._title(), text_table(*self._scores())]
         parts += [f"\n{line}" if k == 0 else line for k, line in enumerate(self.sentences)]
-        parts += [f"warning: {line}" for line in self.warnings]
+        parts += [INTERVAL_NOTE, *(f"warning: {line}" for line in self.warnings)]
         return "\n".join(parts)
 
     def markdown(self, images: dict[str, str]) -> str:
@@ -73,7 +76,8 @@ class Report:
         parts = [
             "# Evaluation", self._title(), markdown_table(*self._scores()),
             "`skill` is 1 - NLL of the model / NLL of the row; `NLL difference` is model - row, so below 0 the model "
-            f"is better. Intervals: 95 %, {self.bootstrap_blocks} blocks of {self.bootstrap_block_s:,.0f} s resampled.",
+            f"is better. Intervals: 95 %, {self.bootstrap_blocks} blocks of {self.bootstrap_block_s:,.0f} s resampled. "
+            + INTERVAL_NOTE,
             *self.sentences,
         ]  # fmt: skip
         if self.warnings:

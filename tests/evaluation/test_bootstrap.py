@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from bml.evaluation.bootstrap import mean_interval
+from bml.evaluation.bootstrap import MIN_BLOCKS, mean_interval, t_quantile
 
 STEP = 10
 
@@ -30,6 +31,37 @@ def test_covers_where_the_naive_interval_does_not() -> None:
         naive += abs(score_N.mean()) <= half
     assert 0.89 <= covered / runs <= 0.99
     assert naive / runs < 0.6
+
+
+@pytest.mark.parametrize("skewed", [False, True])
+@pytest.mark.parametrize("spans", [8, 16, 20, 24, 32, 41, 60])
+def test_covers_with_few_blocks_or_gives_no_interval(spans: int, skewed: bool) -> None:
+    """``spans`` horizons of time: less than 90 % would be an interval that lies."""
+    rng = np.random.default_rng(spans)
+    horizon, runs, covered = 12, 300, 0
+    anchor_N = np.arange(spans * horizon) * STEP
+    for run in range(runs):
+        size = anchor_N.shape[0] + horizon - 1
+        noise = rng.exponential(size=size) - 1.0 if skewed else rng.normal(size=size)
+        score_N = np.convolve(noise, np.ones(horizon), mode="valid")
+        interval = mean_interval(score_N, anchor_N, horizon * STEP, draws=400, seed=run)
+        if interval.blocks < MIN_BLOCKS:
+            assert np.isnan([interval.lo, interval.hi]).all()
+            assert spans < MIN_BLOCKS
+            return
+        covered += interval.lo <= 0.0 <= interval.hi
+    assert covered / runs >= 0.92
+    assert covered / runs <= 0.99  # and not by giving up
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 19, 40, 319])
+def test_t_quantiles_are_those_of_scipy(freedom: int) -> None:
+    for p in (0.025, 0.4, 0.6, 0.9, 0.975, 0.9999):
+        assert t_quantile(p, freedom) == pytest.approx(stats.t.ppf(p, freedom), rel=1e-9)
+    assert t_quantile(0.5, freedom) == pytest.approx(0.0, abs=1e-12)
+    for p, n in ((0.0, 3), (1.0, 3), (0.9, 0)):
+        with pytest.raises(ValueError, match="t_quantile"):
+            t_quantile(p, n)
 
 
 def test_rows_of_one_time_stay_together() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,15 +15,19 @@ import torch
 
 from bml.dataset.dataset import Dataset
 from bml.evaluation import metrics, oracle
+from bml.evaluation.bootstrap import mean_interval
 from bml.evaluation.report import Report, evaluate
-from bml.evaluation.result import Score, verdicts
+from bml.evaluation.result import INTERVAL_NOTE, Score, verdicts
+from bml.models.baselines import BASELINES as BASELINE_FAMILIES
+from bml.training import checkpoint, predict
 from bml.training.fit import train
-from bml.types import DataError, GateError, StoreError
+from bml.training.losses import row_weights
+from bml.types import NS_PER_S, DataError, GateError, StoreError
 from tests.training.small_market import build
 
 PARAMS = {"stem": 8, "channels": 8, "hidden": 8, "recent": 8, "long_channels": 4, "head": 16}
 FILES = {"report.json", "report.md", "forecast.npz", "reliability.png", "confusion.png", "class_shares.png"}
-BASELINES = ("prior", "persistence", "volatility_only", "logistic")
+BASELINES = ("prior", "persistence", "volatility_only", "logistic", "logistic_book")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -89,6 +94,89 @@ def test_table_is_aligned_and_says_what_it_counts(market: Dataset, report: Repor
     assert len(set(map(len, table))) == 1
     assert max(ends) - min(ends) <= len("class ECE")
     assert [line.split()[0] for line in table[1:]] == list(report.scores)
+
+
+def test_intervals_are_those_of_blocks_of_whole_labels(market: Dataset, report: Report, folder: Path) -> None:
+    rows, horizon_s = market.fold.test, 5 * 120
+    label_ns = market.index.label_stop_ns_N[rows] - market.index.anchor_ns_N[rows]
+    assert set(label_ns) == {horizon_s * NS_PER_S}
+    assert report.bootstrap_block_s >= horizon_s
+    assert report.bootstrap_block_s % horizon_s == 0
+    with np.load(folder / "forecast.npz", allow_pickle=False) as forecast:
+        score_N = [metrics.nll_N(forecast[f"proba_{name}_NC"], forecast["y_N"]) for name in ("model", "prior")]
+        expected = mean_interval(score_N[0] - score_N[1], forecast["ts_ns_N"], horizon_s * NS_PER_S, draws=300, seed=7)
+    got = report.scores["prior"]
+    assert (got.nll_diff, got.nll_diff_lo, got.nll_diff_hi) == (expected.mean, expected.lo, expected.hi)
+    assert report.bootstrap_blocks == expected.blocks
+
+
+def test_what_intervals_leave_out_is_said_once(report: Report, folder: Path) -> None:
+    assert report.table().count(INTERVAL_NOTE) == 1
+    assert (folder / "report.md").read_text().count(INTERVAL_NOTE) == 1
+
+
+def test_a_test_block_of_few_labels_has_no_intervals(market: Dataset, best: Path, tmp_path: Path) -> None:
+    anchor_ns_N = market.index.anchor_ns_N[market.fold.test]
+    early = market.fold.test[anchor_ns_N < anchor_ns_N[0] + 19 * 5 * 120 * NS_PER_S]
+    few = replace(market, fold=replace(market.fold, test=early))
+    few.__dict__["digest"] = market.digest
+    told = evaluate(few, best, out=tmp_path, device="cpu", draws=300)
+    assert 15 <= told.bootstrap_blocks < 20
+    assert all(score.nll_diff_lo is None and score.nll_diff_hi is None for score in told.scores.values())
+    assert f"holds {told.bootstrap_blocks} blocks of one label's length, intervals need at least 20" in told.table()
+    assert "beats every baseline" not in told.table()
+
+
+def test_effective_number_is_that_of_labels_not_of_rows(market: Dataset, best: Path, tmp_path: Path) -> None:
+    overlapping = replace(market, n_eff={**market.n_eff, "test": 12.5})
+    overlapping.__dict__["digest"] = market.digest
+    told = evaluate(overlapping, best, out=tmp_path, device="cpu", draws=100)
+    assert (told.n, told.n_eff) == (market.fold.test.shape[0], 12.5)
+    assert "n_eff = 12.5" in told.table()
+
+
+def test_baselines_are_fitted_with_the_weights_of_the_training(market: Dataset, report: Report, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"epochs": 1, "max_batches": 2, "batch_size": 32, "progress": False, "device": "cpu"}
+    aged = train(market, out=tmp_path / "model", params=PARAMS, half_life_days=0.2, **options)
+    evaluate(market, aged.checkpoint, out=tmp_path / "report", device="cpu", draws=100)
+    train_rows, test_rows = market.fold.train, market.fold.test
+    w_N = row_weights(market, train_rows, 0.2)
+    assert w_N.std() > 0.5
+    with np.load(tmp_path / "report" / "forecast.npz", allow_pickle=False) as forecast:
+        for name, family in BASELINE_FAMILIES.items():
+            weighted_NC = family.fit(market, train_rows, w_N).proba(market, test_rows)
+            plain_NC = family.fit(market, train_rows, np.ones_like(w_N)).proba(market, test_rows)
+            np.testing.assert_allclose(forecast[f"proba_{name}_NC"], weighted_NC, err_msg=name)
+            assert np.abs(weighted_NC - plain_NC).max() > 1e-4, name
+
+
+def test_batches_are_as_large_as_in_training(
+    market: Dataset, best: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    real = predict.logits
+
+    def logits(*args: Any, batch_size: int, **options: Any) -> Any:
+        asked.append(batch_size)
+        return real(*args, batch_size=batch_size, **options)
+
+    monkeypatch.setattr(predict, "logits", logits)
+    evaluate(market, best, out=tmp_path, device="cpu", draws=100)
+    assert asked == [32, 32]
+    evaluate(market, best, out=tmp_path, device="cpu", draws=100, batch_size=50)
+    assert asked[2:] == [50, 50]
+
+
+def test_a_checkpoint_of_other_bytes_is_refused(market: Dataset, best: Path, tmp_path: Path) -> None:
+    recorded = hashlib.sha256(best.read_bytes()).hexdigest()
+    evaluate(market, best, out=tmp_path / "out", device="cpu", draws=100, sha256=recorded)
+    net, about = checkpoint.load(best)
+    other = checkpoint.save(tmp_path / "best.safetensors", net, replace(about, epoch=about.epoch + 1))
+    with pytest.raises(StoreError, match=r"not the file the recorded training left.*train again") as told:
+        evaluate(market, other, out=tmp_path / "out", device="cpu", sha256=recorded)
+    assert "\n" not in str(told.value)
+    with pytest.raises(StoreError, match="cannot be read"):
+        evaluate(market, tmp_path / "none.safetensors", out=tmp_path / "out", sha256=recorded)
 
 
 def test_scalars_are_flat_numbers(report: Report) -> None:
