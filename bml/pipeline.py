@@ -94,7 +94,11 @@ def train(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
         run.metrics({"best_epoch": result.best_epoch, "best_early_stop_nll": result.best_nll})
         run.artifact(result.checkpoint)
         run.artifact(result.checkpoint.with_suffix(".json"))
-        outputs = {"checkpoint": handover.below(cfg, result.checkpoint), "dataset": handover.below(cfg, path)}
+        outputs = {
+            "checkpoint": handover.below(cfg, result.checkpoint),
+            "checkpoint_sha256": result.sha256,
+            "dataset": handover.below(cfg, path),
+        }
         ref = run.ref(digest=key, outputs=outputs)
     handover.save(cfg, "train", ref, upstream=[upstream, prepared])
     document = {"epochs": len(result.history), "best_epoch": result.best_epoch, "best_nll": result.best_nll}
@@ -135,6 +139,7 @@ def evaluate(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
             cfg.store.root / trained.outputs["checkpoint"],
             out=folder,
             truth=None if truth is None else cfg.store.root / truth,
+            sha256=trained.outputs["checkpoint_sha256"],
             **cfg.evaluate.params,
         )
         run.metrics(report.scalars())

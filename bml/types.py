@@ -270,4 +270,4 @@ class RunRef:
     experiment: str
     run_id: str  # "" when tracking is off
     digest: str
-    outputs: dict[str, str] = field(default_factory=dict)  # name -> path below the store root
+    outputs: dict[str, str] = field(default_factory=dict)  # name -> path below the store root, or its sha256
