@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := setup.py pyproject.toml constraints.txt $(wildcard csrc/bind/*.cpp csrc/bind/*.hpp csrc/include/bml/*.hpp) \
+SOURCES := setup.py pyproject.toml constraints.txt $(wildcard csrc/bind/*.cpp csrc/bind/*.hpp csrc/probe/*.cpp csrc/include/bml/*.hpp) \
 	$(shell find bml -name '*.pyx')
 DEMO_STORE ?= bml-store/demo
 

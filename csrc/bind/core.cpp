@@ -1,6 +1,8 @@
+// Compiled once for every instruction set of setup.py, as bml.kernels._core_v3 and so on; Python loads one of
+// them. BML_MODULE is the module's name.
 #include "arrays.hpp"
 
-PYBIND11_MODULE(_core, m) {
+PYBIND11_MODULE(BML_MODULE, m) {
     using bml::What;
     m.doc() = "The compiled kernels. Call them through bml.kernels, which checks arrays and words errors.";
     bml::bind::add_tall_to_wide(m);
