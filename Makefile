@@ -42,7 +42,7 @@ format: $(STAMP)  ## rewrite the sources in the house format
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.hpp' 'csrc/*.cpp')
 
-sanitize: $(STAMP)  ## C++ tests, kernel and decoder tests under ASan and UBSan
+sanitize: $(STAMP)  ## C++ tests under ASan, UBSan and TSan; kernel and decoder tests under ASan and UBSan
 	bash csrc/tests/run.sh
 	PYTHON=$(abspath $(BIN)/python) bash csrc/tests/sanitized_pytest.sh
 

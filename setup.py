@@ -19,7 +19,8 @@ sanitize = os.environ.get("BML_SANITIZE", "")
 
 compile_args = ["-O0", "-g", "-UNDEBUG"] if debug else ["-O3", "-g0"]
 compile_args += ["-ffp-contract=off"]  # no fused multiply-add: the same bits on every machine and backend
-link_args = []
+compile_args += ["-pthread", "-Wno-psabi"]  # vectors never pass between object files
+link_args = ["-pthread"]
 if sanitize:
     compile_args += [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all", "-O1", "-g"]
     link_args += [f"-fsanitize={sanitize}"]

@@ -128,6 +128,7 @@ void add_resample_grid(py::module_& m);
 void add_depth_profile(py::module_& m);
 void add_bin_depth(py::module_& m);
 void add_daily_moments(py::module_& m);
+void add_pool(py::module_& m);
 
 }  // namespace bml::bind
 

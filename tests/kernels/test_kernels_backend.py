@@ -164,7 +164,7 @@ class TestBuilds:
             ("pass", "v9", "ImportError: BML_CPU='v9': there is no such build of the kernels; here "),
             ("pass", "", "ImportError: BML_CPU='': there is no such build of the kernels; here "),
             ("sys.modules['bml.kernels._core_v2'] = None", "v2", "BML_CPU='v2': this build is not installed; here "),
-            ("sys.modules['bml.kernels._cpu'] = type(sys)('old'); sys.modules['bml.kernels._cpu'].RUNS = ()", _isa.best(),
+            ("cpu = sys.modules['bml.kernels._cpu'] = type(sys)('of an old machine'); cpu.RUNS = ()", _isa.best(),
              f"BML_CPU={_isa.best()!r}: this processor cannot run it; here none can be had"),
         ],
     )  # fmt: skip
