@@ -34,8 +34,8 @@ inline Native load(const double* from) {
 }
 
 inline Native load(const float* from) {
-#if defined(__AVX512F__)  // gcc converts in two halves by itself
-    return _mm512_cvtps_pd(_mm256_loadu_ps(from));
+#if defined(__AVX512F__)  // gcc converts in two halves by itself, and warns of its own header without a mask
+    return _mm512_maskz_cvtps_pd(0xFF, _mm256_loadu_ps(from));
 #elif defined(__AVX__)
     return _mm256_cvtps_pd(_mm_loadu_ps(from));
 #else
