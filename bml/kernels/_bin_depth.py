@@ -34,9 +34,9 @@ def bin_depth(book_TLF: Floats, edges: Int64, *, out: Floats | None = None, thre
     """
     where = "bin_depth"
     book = book_of(where, book_TLF)
-    edge = _arrays.taken(where, "edges", edges, np.int64)
+    edge = _arrays.plain(where, "edges", edges, _arrays.INT64S)
     times, levels, _ = book.shape
-    if len(edge) < 2 or np.any(edge[1:] <= edge[:-1]):
+    if len(edge) < 2 or (edge[1:] <= edge[:-1]).any():
         raise ValueError(f"{where}: edges must be at least two strictly increasing level indices, not {edge.tolist()}")
     if edge[0] < 0 or edge[-1] > levels:
         raise ValueError(f"{where}: edges must lie in 0..{levels}, the levels of the book, not {edge[0]}..{edge[-1]}")
