@@ -59,7 +59,7 @@ def daily_moments(x_TV: Floats, *, threads: int | None = None) -> Moments:
     source  Pebay, SAND2008-6212
     """
     where = "daily_moments"
-    x = _arrays.taken(where, "x_TV", x_TV, *_arrays.FLOATS, ndim=2)
+    x = _arrays.plain(where, "x_TV", x_TV, _arrays.FLOATS, 2)
     columns = x.shape[1]
     state = Moments(np.empty(columns, np.int64), *(np.empty(columns) for _ in range(5)))
     _daily_moments(x, *state, _arrays.threads(where, threads))
