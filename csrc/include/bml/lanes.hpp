@@ -1,8 +1,8 @@
 // Doubles side by side, as the compiler's vector extension: one source for every instruction set.
 //
-// THE LANE RULE. A sum over levels is kept in eight lanes: level l goes to lane l % 8, each lane adds in order of
-// level from +0.0, and the lanes are added as ((0+4)+(2+6)) + ((1+5)+(3+7)). An absent value adds +0.0, which changes
-// nothing. The rule is part of a kernel's definition, so all builds give the same bits.
+// THE LANE RULE. A sum over levels is kept in eight lanes: level l goes to lane l % 8, each lane adds in
+// order of level from +0.0, and the lanes are added as ((0+4)+(2+6)) + ((1+5)+(3+7)). An absent value adds
+// +0.0, which changes nothing. The rule is part of a kernel's definition, so all builds give the same bits.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,6 @@ inline constexpr int n_native = 2;
 
 using Native = double __attribute__((vector_size(8 * n_native)));
 using Mask = std::int64_t __attribute__((vector_size(8 * n_native)));  // 0 or -1, what comparing gives
-using NativeFloat = float __attribute__((vector_size(4 * n_native)));
 
 inline Native load(const double* from) {
     Native x;
@@ -35,23 +34,18 @@ inline Native load(const double* from) {
 }
 
 inline Native load(const float* from) {
-#if defined(__AVX512F__)  // gcc converts in two halves by itself
-    return _mm512_cvtps_pd(_mm256_loadu_ps(from));
+#if defined(__AVX512F__)  // gcc converts in two halves by itself, and warns of its own header without a mask
+    return _mm512_maskz_cvtps_pd(0xFF, _mm256_loadu_ps(from));
 #elif defined(__AVX__)
     return _mm256_cvtps_pd(_mm_loadu_ps(from));
 #else
-    NativeFloat x;
+    float __attribute__((vector_size(4 * n_native))) x;
     std::memcpy(&x, from, sizeof x);
     return __builtin_convertvector(x, Native);
 #endif
 }
 
 inline void store(const Native& x, double* to) { std::memcpy(to, &x, sizeof x); }
-
-inline void store(const Native& x, float* to) {
-    const NativeFloat narrow = __builtin_convertvector(x, NativeFloat);
-    std::memcpy(to, &narrow, sizeof narrow);
-}
 
 // Neighbours change places: 1, 0, 3, 2, ...
 inline Native swapped(const Native& x) {

@@ -34,7 +34,7 @@ struct TallRows {
 
 // Columns of one snapshot over its levels: bid_px, bid_qty, ask_px, ask_qty.
 template <class In>
-using Columns = std::array<const In*, 4>;
+using FourColumns = std::array<const In*, 4>;
 
 // Where the asks of [start, stop) begin when all bids come first, else -1.
 inline std::int64_t first_ask(const std::int8_t* side, std::int64_t start, std::int64_t stop) {

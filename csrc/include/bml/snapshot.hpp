@@ -49,9 +49,12 @@ public:
     Error read(const Rows& rows, std::int64_t start, std::int64_t stop, std::int64_t n_levels, std::int64_t stride,
                Keep keep, Surplus& sum, In* room) {
         n_surplus = 0, n_nan = 0;
+        if constexpr (Rows::width == 2)
+            for (std::int64_t i = start; i < stop; ++i)
+                n_nan += rows.level[i] <= n_levels && rows.column[0][i] != rows.column[0][i] &&
+                         rows.column[1][i] != rows.column[1][i];
         if (read_once(rows, start, stop, n_levels, stride, room)) return {};
         owner_.resize(static_cast<std::size_t>(n_levels * Rows::sides), -1);
-        n_nan = 0;
         std::fill_n(room, 4 * stride, std::numeric_limits<In>::quiet_NaN());
         for (std::int64_t i = start; i < stop; ++i) {
             if (rows.level[i] < 1) return {What::level_below_one, i};
@@ -67,21 +70,14 @@ public:
                 if (!replaces(rows, i, owner, keep)) continue;
             }
             owner = i;
-            put(rows, i, stride, room);
+            In* to = room + rows.level[i] - 1;
+            if constexpr (Rows::width == 2) to += 2 * stride * rows.side[i];
+            for (std::size_t k = 0; k < Rows::width; ++k) to[static_cast<std::int64_t>(k) * stride] = rows.column[k][i];
         }
         return n_surplus > 0 ? settle(rows, start, stop, n_levels, keep, sum) : Error{};
     }
 
 private:
-    void put(const Rows& rows, std::int64_t i, std::int64_t stride, In* room) {
-        In* to = room + rows.level[i] - 1;
-        if constexpr (Rows::width == 2) {
-            to += 2 * stride * rows.side[i];
-            n_nan += rows.column[0][i] != rows.column[0][i] && rows.column[1][i] != rows.column[1][i];
-        }
-        for (std::size_t k = 0; k < Rows::width; ++k) to[static_cast<std::int64_t>(k) * stride] = rows.column[k][i];
-    }
-
     // True: every row was in the book and no cell was named twice. Two short loops a row, without a branch.
     bool read_once(const Rows& rows, std::int64_t start, std::int64_t stop, std::int64_t n_levels,
                    std::int64_t stride, In* room) {
@@ -117,8 +113,6 @@ private:
             if constexpr (Rows::width == 2) to += 2 * stride * side[i];
             for (std::size_t k = 0; k < Rows::width; ++k) to[static_cast<std::int64_t>(k) * stride] = from[k][i];
         }
-        if constexpr (Rows::width == 2)
-            for (std::int32_t i = 0; i < n; ++i) n_nan += from[0][i] != from[0][i] && from[1][i] != from[1][i];
         return true;
     }
 

@@ -1,110 +1,56 @@
-// A snapshot read eight levels at a time, straight from rows whose levels rise: each row is touched once.
+// Output far larger than the cache, written past it: what is there is not read first, and nothing else is
+// pushed out.
 #pragma once
 
-#include <array>
-#include <cstddef>
 #include <cstdint>
-#include <limits>
-
-#include "bml/eight.hpp"
-#include "bml/rows.hpp"
+#include <cstring>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 
 namespace bml {
 
-enum class Streamed { whole, not_rising, not_one_time };
+inline constexpr std::int64_t line_bytes = 64;
 
-// The rows [at, stop) of one snapshot, of one side when a row has only one; W columns.
-template <class In, std::size_t W>
-class LevelStream {
-    const std::int64_t* ts_;
-    const std::int32_t* level_;
-    std::array<const In*, W> column_;
-    std::int64_t at_, stop_, now_, n_levels_;
-    std::array<std::array<In, 8>, W> patched_;  // eight levels with holes
+// How many values lie before the first whole line.
+template <class T>
+std::int64_t values_to_line(const T* to) {
+    const auto past = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(to) % line_bytes);
+    return (line_bytes - past) % line_bytes / static_cast<std::int64_t>(sizeof(T));
+}
 
-public:
-    std::array<const In*, W> eight;  // what ``next`` found: W columns of eight values, NaN where no row is
-    std::int64_t n_found = 0;
+// line(i) for every i of [0, n), from four places at a time: memory gives one place after another less than
+// four.
+template <class Line>
+void each_line(std::int64_t n, Line line) {
+    const std::int64_t part = n / 16 * 4;  // lines of a quarter, in fours
+    for (std::int64_t i = 0; i < part; i += 4)
+        for (std::int64_t k = 0; k < 4; ++k)
+            for (std::int64_t j = 0; j < 4; ++j) line(k * part + i + j);
+    for (std::int64_t i = 4 * part; i < n; ++i) line(i);
+}
 
-    LevelStream(const std::int64_t* ts, const std::int32_t* level, const std::array<const In*, W>& column,
-                std::int64_t start, std::int64_t stop, std::int64_t n_levels)
-        : ts_(ts), level_(level), column_(column), at_(start), stop_(stop), now_(start < stop ? ts[start] : 0),
-          n_levels_(n_levels) {}
+// 64 bytes to an aligned line. stream_end() before another thread may read them.
+inline void stream_line(const void* from, void* to) {
+#if defined(__AVX512F__)
+    _mm512_stream_si512(static_cast<__m512i*>(to), _mm512_load_si512(from));
+#elif defined(__AVX__)
+    const auto* x = static_cast<const __m256i*>(from);
+    auto* y = static_cast<__m256i*>(to);
+    for (int i = 0; i < 2; ++i) _mm256_stream_si256(y + i, _mm256_load_si256(x + i));
+#elif defined(__SSE2__)
+    const auto* x = static_cast<const __m128i*>(from);
+    auto* y = static_cast<__m128i*>(to);
+    for (int i = 0; i < 4; ++i) _mm_stream_si128(y + i, _mm_load_si128(x + i));
+#else
+    std::memcpy(to, from, line_bytes);
+#endif
+}
 
-    // Levels l + 1 .. l + 8 of the book.
-    Streamed next(std::int64_t l) {
-        if (at_ + 8 <= stop_ && l + 8 <= n_levels_ && count_up(level_ + at_, static_cast<std::int32_t>(l + 1))) {
-            if (!all_are(ts_ + at_, now_)) return Streamed::not_one_time;
-            for (std::size_t k = 0; k < W; ++k) {
-                eight[k] = column_[k] + at_;
-                __builtin_prefetch(eight[k] + 128);
-            }
-            __builtin_prefetch(ts_ + at_ + 128);
-            __builtin_prefetch(level_ + at_ + 128);
-            at_ += 8, n_found += 8;
-            return Streamed::whole;
-        }
-        return patch(l);
-    }
-
-    // What follows must be deeper than the book.
-    Streamed finish(std::int64_t& n_deep) {
-        n_deep += stop_ - at_;
-        for (; at_ < stop_; ++at_) {
-            if (ts_[at_] != now_) return Streamed::not_one_time;
-            if (level_[at_] <= n_levels_) return Streamed::not_rising;
-        }
-        return Streamed::whole;
-    }
-
-private:
-    [[gnu::noinline]] Streamed patch(std::int64_t l) {
-        const std::int64_t end = l + 8 < n_levels_ ? l + 8 : n_levels_;
-        for (std::size_t k = 0; k < W; ++k) {
-            patched_[k].fill(std::numeric_limits<In>::quiet_NaN());
-            eight[k] = patched_[k].data();
-        }
-        for (std::int64_t least = l + 1; at_ < stop_ && level_[at_] <= end; ++at_) {
-            if (ts_[at_] != now_) return Streamed::not_one_time;
-            if (level_[at_] < least) return Streamed::not_rising;
-            least = level_[at_] + std::int64_t{1};
-            const auto place = static_cast<std::size_t>(level_[at_] - 1 - l);
-            for (std::size_t k = 0; k < W; ++k) patched_[k][place] = column_[k][at_];
-            ++n_found;
-        }
-        return Streamed::whole;
-    }
-};
-
-// use(l, eight) for l = 0, 8, ... < n_levels: pointers to bid_px, bid_qty, ask_px, ask_qty of eight levels, NaN
-// where no row is. Says ``whole`` only when the rows were of one time with rising levels, bids before asks.
-template <class Rows, class Use>
-Streamed stream_snapshot(const Rows& rows, std::int64_t start, std::int64_t stop, std::int64_t n_levels,
-                         std::int64_t& n_deep, std::int64_t& n_found, Use&& use) {
-    using In = typename Rows::Value;
-    if constexpr (Rows::width == 4) {
-        LevelStream<In, 4> both(rows.ts_ns, rows.level, rows.column, start, stop, n_levels);
-        for (std::int64_t l = 0; l < n_levels; l += 8) {
-            if (const Streamed how = both.next(l); how != Streamed::whole) return how;
-            use(l, both.eight);
-        }
-        n_found = both.n_found;
-        return both.finish(n_deep);
-    } else {
-        const std::int64_t middle = first_ask(rows.side, start, stop);
-        if (middle < 0) return Streamed::not_rising;
-        if (middle < stop && rows.ts_ns[middle] != rows.ts_ns[start]) return Streamed::not_one_time;
-        LevelStream<In, 2> bid(rows.ts_ns, rows.level, rows.column, start, middle, n_levels);
-        LevelStream<In, 2> ask(rows.ts_ns, rows.level, rows.column, middle, stop, n_levels);
-        for (std::int64_t l = 0; l < n_levels; l += 8) {
-            if (const Streamed how = bid.next(l); how != Streamed::whole) return how;
-            if (const Streamed how = ask.next(l); how != Streamed::whole) return how;
-            use(l, Columns<In>{bid.eight[0], bid.eight[1], ask.eight[0], ask.eight[1]});
-        }
-        n_found = bid.n_found + ask.n_found;
-        if (const Streamed how = bid.finish(n_deep); how != Streamed::whole) return how;
-        return ask.finish(n_deep);
-    }
+inline void stream_end() {
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
 }
 
 }  // namespace bml
