@@ -56,7 +56,7 @@ def test_the_number_of_threads_changes_no_bit(name: str, which: str, cpu: str) -
     cases.assert_same(results[2], results[0])
 
 
-def test_the_variable_is_used(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+def test_the_variable_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     for kernel in KERNELS:
         call = next(iter(kernel.examples.values()))(np.random.default_rng(5), 4, 3)
         monkeypatch.setenv("BML_NUM_THREADS", "none")
