@@ -1,10 +1,10 @@
 """Order-book kernels: numpy arrays in, named tuples out; imports numpy and nothing heavier.
 
-``day_tensor`` takes tall rows to depth bins on a grid in one pass. Its parts, each a kernel of its own: ``tall_to_wide``
-rows to a book, ``resample_grid`` to a common grid, ``depth_profile``, ``occupied_edges`` and ``bin_depth`` for depth,
-``daily_moments`` and ``merge_moments`` for statistics. ``empty`` makes large outputs to be used again. Beside each
-function stands its specification, plain Python that the compiled code equals; ``BML_KERNELS=numba`` runs it under
-numba where there is no compiler.
+``day_tensor`` takes tall rows to depth bins on a grid in one pass. Its parts, each a kernel of its own:
+``tall_to_wide`` rows to a book, ``resample_grid`` to a common grid, ``depth_profile``, ``occupied_edges`` and
+``bin_depth`` for depth, ``daily_moments`` and ``merge_moments`` for statistics. ``empty`` makes large outputs to be
+used again. Beside each function stands its specification, plain Python that the compiled code equals;
+``BML_KERNELS=numba`` runs it under numba where there is no compiler.
 """
 
 from __future__ import annotations

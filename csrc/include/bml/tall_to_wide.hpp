@@ -23,7 +23,7 @@ inline constexpr std::int64_t beyond_cache = std::int64_t{32} << 20;  // bytes
 template <class Out>
 struct Wide {
     std::int64_t n_times, n_levels;
-    std::int64_t* ts_ns;      // (T,)
+    const std::int64_t* ts_ns;  // (T,)
     Out* book;                // (T, L, 4)
     std::int32_t* duplicate;  // (T,)
 };
@@ -52,14 +52,14 @@ Error wide_unit(const Rows& rows, const std::int64_t* starts, Keep keep, const W
         Out* book = wide.book + t * n_levels * 4;
         const auto write = [=](std::int64_t l, const FourColumns<In>& c) { write_levels<past_cache>(c, l, n_levels, book); };
         std::int64_t n_deep = 0, n_found = 0;
-        wide.ts_ns[t] = rows.ts_ns[starts[t]];
         wide.duplicate[t] = 0;
         const Streamed how = stream_snapshot(rows, starts[t], starts[t + 1], n_levels, n_deep, n_found, write);
         if (how == Streamed::whole) {
             sum.n_deep += n_deep;
             continue;
         }
-        if (!one_time(rows.ts_ns, starts[t], starts[t + 1])) return {What::times_changed, starts[t]};
+        if (how == Streamed::not_one_time || !one_time(rows.ts_ns, starts[t], starts[t + 1]))
+            return {What::times_changed, starts[t]};
         room.resize(static_cast<std::size_t>(4 * stride));
         if (const Error error =
                 owners.read(rows, starts[t], starts[t + 1], n_levels, stride, keep, sum, room.data()))
@@ -104,7 +104,7 @@ Error tall_to_wide(const Rows& rows, const std::int64_t* starts, Keep keep, cons
     return sum_up(units, sum);
 }
 
-// The same of rows in any order; wide.ts_ns holds their distinct times.
+// The same of rows in any order; ``slot`` is the snapshot of every row.
 template <class Rows, class Out>
 Error shuffled_to_wide(const Rows& rows, const std::int32_t* slot, Keep keep, const Wide<Out>& wide, Surplus& sum,
                        int threads) {
