@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "bml/error.hpp"
+#include "bml/half.hpp"
 
 namespace bml::bind {
 
@@ -64,7 +65,7 @@ struct Dtype<float> : Numbered<npy::NPY_FLOAT_> {
     static constexpr auto name = py::detail::const_name("float32");
 };
 template <>
-struct Dtype<_Float16> : Numbered<23> {  // NPY_HALF
+struct Dtype<Half> : Numbered<23> {  // NPY_HALF
     static constexpr auto name = py::detail::const_name("float16");
 };
 template <>
