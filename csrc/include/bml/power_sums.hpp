@@ -52,7 +52,7 @@ struct BlockSums {
             const Native x = load(row[r] + at);
             const Mask present = x == x;
             const Native off = present ? x - shift : Native{}, square = off * off;
-            count += present ? Native{} + 1 : Native{};
+            add_where(present, Native{} + 1, count);
             a += off;
             b += square;
             c += square * off;
