@@ -150,7 +150,7 @@ class TestCompiledModule:
         ([0, 1, 3], []), ([0, 2, 2], []), ([1, 1, 2], []), ([0, 2], []), ([], [0, 2]), ([], [-1, 0]), ([], [0]),
     ])  # fmt: skip
     def test_snapshots_outside_the_rows_are_refused(self, starts: list[int], slot: list[int]) -> None:
-        with pytest.raises(ValueError, match="starts|slot_N"):
+        with pytest.raises(ValueError, match=r"starts|slot_N"):
             self.core.tall_to_wide(*self.rows(starts, slot, 2))
 
 
