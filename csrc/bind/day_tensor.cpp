@@ -20,8 +20,8 @@ using OfSnapshots = std::tuple<Array<double>, Array<std::int32_t>, Array<std::in
 using OfCells = std::tuple<Array<std::int64_t>, Array<double>, Array<double>, Array<double>, Array<double>,
                            Array<double>>;
 
-DayPlan plan_of(const Array<std::int64_t>& times, const Array<std::int64_t>& grid, const Array<std::int64_t>& edges,
-                std::int32_t keep, const Options& options) {
+DayPlan plan_of(const Array<std::int64_t>& times, const Array<std::int64_t>& grid,
+                const Array<std::int64_t>& edges, std::int32_t keep, const Options& options) {
     const auto& [max_age, n_levels, crossed, locked, clear, inspect] = options;
     require(keep >= 0 && keep <= 2, "keep", "not 0, 1 or 2");
     require(n_levels >= 1, "levels", "less than 1");
@@ -32,16 +32,27 @@ DayPlan plan_of(const Array<std::int64_t>& times, const Array<std::int64_t>& gri
     bool inside = edge[0] >= 0 && edge[n_bins] <= n_levels;
     for (std::int64_t d = 0; d < n_bins; ++d) inside = inside && edge[d] < edge[d + 1];
     require(inside, "edges", "not strictly increasing inside the levels");
-    return {times.size(), grid.size(), n_levels, n_bins, input(times, times.size(), "ts_ns_T"),
-            input(grid, grid.size(), "grid_ns_G"), edge, max_age, static_cast<Keep>(keep), crossed, locked, clear,
+    return {times.size(),
+            grid.size(),
+            n_levels,
+            n_bins,
+            input(times, times.size(), "ts_ns_T"),
+            input(grid, grid.size(), "grid_ns_G"),
+            edge,
+            max_age,
+            static_cast<Keep>(keep),
+            crossed,
+            locked,
+            clear,
             inspect};
 }
 
 MomentArrays moments_of(const OfCells& to, std::int64_t n_cells) {
     const auto& [count, mean, m2, m3, m4, total] = to;
     if (count.size() == 0) return {};
-    return {output(count, n_cells, "count_V"), output(mean, n_cells, "mean_V"), output(m2, n_cells, "m2_V"),
-            output(m3, n_cells, "m3_V"),       output(m4, n_cells, "m4_V"),     output(total, n_cells, "total_V")};
+    return {output(count, n_cells, "count_V"), output(mean, n_cells, "mean_V"),
+            output(m2, n_cells, "m2_V"),       output(m3, n_cells, "m3_V"),
+            output(m4, n_cells, "m4_V"),       output(total, n_cells, "total_V")};
 }
 
 template <class In, class Out, int K>
@@ -50,7 +61,8 @@ Told run(const Array<std::int64_t>& ts_ns, const Array<std::int32_t>& level, con
          const Array<std::int64_t>& starts, const Array<std::int32_t>& slot, const Array<std::int64_t>& times,
          const Array<std::int64_t>& grid, const Array<std::int64_t>& edges, const Options& options,
          const Array<Out>& book, const OnGrid& on_grid, const OfSnapshots& of_snapshots,
-         const Array<std::int64_t>& profile, const OfCells& moments, const Array<std::int64_t>& counts, int threads) {
+         const Array<std::int64_t>& profile, const OfCells& moments, const Array<std::int64_t>& counts,
+         int threads) {
     using Rows = TallRows<In, K>;
     const Rows rows = rows_of<In, K>(ts_ns, level, columns, side, batch);
     const DayPlan plan = plan_of(times, grid, edges, keep, options);

@@ -38,7 +38,8 @@ inline Order order_of(const Array<std::int64_t>& starts, const Array<std::int32_
         return {at, nullptr};
     }
     const std::int32_t* of = input(slot, n_rows, "slot_N");
-    for (std::int64_t i = 0; i < n_rows; ++i) require(of[i] >= 0 && of[i] < n_times, "slot_N", "outside the times");
+    for (std::int64_t i = 0; i < n_rows; ++i)
+        require(of[i] >= 0 && of[i] < n_times, "slot_N", "outside the times");
     return {nullptr, of};
 }
 

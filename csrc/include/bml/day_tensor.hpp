@@ -1,5 +1,6 @@
-// Tall rows to depth bins on a grid, with moments and profile on the way: every row is touched once and no wide book is
-// made. The same bits as tall_to_wide, resample_grid, bin_depth, daily_moments and depth_profile one after another.
+// Tall rows to depth bins on a grid, with moments and profile on the way: every row is touched once and no
+// wide book is made. The same bits as tall_to_wide, resample_grid, bin_depth, daily_moments and depth_profile
+// one after another.
 //
 // A unit of work is the grid rows of one block of moments with the snapshots that serve them.
 #pragma once
@@ -34,14 +35,14 @@ struct DayPlan {
 // Null where something is not asked for.
 template <class Out>
 struct DayOut {
-    Out* book;         // (G, D, 4)
-    float* coverage;   // (G, D, 2)
-    std::int64_t *source, *age_ns;  // (G,)
-    double *mid, *touch;            // (G,), (T, 4)
+    Out* book;                         // (G, D, 4)
+    float* coverage;                   // (G, D, 2)
+    std::int64_t *source, *age_ns;     // (G,)
+    double *mid, *touch;               // (G,), (T, 4)
     std::int32_t *duplicate, *broken;  // (T,)
-    std::uint8_t* mark;             // (T,)
-    std::int64_t* profile;          // (L, 2)
-    MomentArrays moments;           // (L * 4,); count is null when not asked for
+    std::uint8_t* mark;                // (T,)
+    std::int64_t* profile;             // (L, 2)
+    MomentArrays moments;              // (L * 4,); count is null when not asked for
 };
 
 inline std::int64_t block_sums_of(std::int64_t n_levels) { return 4 * power_sums_of(n_levels); }
@@ -62,25 +63,31 @@ class DayUnit {
     Reader& reader_;
     UnitState& state_;
     std::array<FourColumns<In>, rows_at_once> waiting_;  // rows for the moments
-    int n_waiting_ = 0, n_reads_ = 0;  // since the first of those that wait
-    Snapshot<In> pending_;             // the last good snapshot, when another may replace it at its grid row
+    int n_waiting_ = 0, n_reads_ = 0;                    // since the first of those that wait
+    Snapshot<In> pending_;  // the last good snapshot, when another may replace it at its grid row
     std::int64_t pending_at_ = -1, pending_g_ = -1;
     std::vector<In> held_;  // its columns
 
   public:
-    static constexpr int rooms = rows_at_once + 3;  // those that wait, the one before, the one in hand, one spare
+    // How many snapshots a reader must keep: the one in hand, the one before for comparing, those that wait.
+    // Few stay in the nearest cache.
+    static int rooms(const DayPlan& plan, const DayOut<Out>& out) {
+        return 1 + (plan.inspect ? 2 : 0) + (out.moments.count ? rows_at_once + 1 : 0);
+    }
 
     DayUnit(const DayPlan& plan, const DayOut<Out>& out, Reader& reader, UnitState& state)
         : plan_(plan), out_(out), reader_(reader), state_(state) {}
 
-    // Snapshots [begin, end) serve grid rows from g on; ``before`` is the snapshot before them, if it was read.
+    // Snapshots [begin, end) serve grid rows from g on; ``before`` is the snapshot before them, if it was
+    // read.
     Error run(std::int64_t begin, std::int64_t end, std::int64_t g, const Snapshot<In>* before) {
         Snapshot<In> last, now;
         bool has_last = before != nullptr;
         if (has_last) last = *before;
         Error first;
         for (std::int64_t t = begin; t < end; ++t) {
-            if (n_waiting_ > 0 && ++n_reads_ > rows_at_once) add_waiting();  // before their rooms are used again
+            if (n_waiting_ > 0 && ++n_reads_ > rows_at_once)
+                add_waiting();  // before their rooms are used again
             if (const Error error = reader_.read(t, now)) {
                 if (!first || error.row < first.row) first = error;
                 if (Reader::in_row_order) return first;
@@ -110,13 +117,16 @@ class DayUnit {
     bool look(std::int64_t t, Snapshot<In>& now, const Snapshot<In>* last) {
         std::uint8_t mark = 0;
         if (plan_.clear_broken)
-            out_.broken[t] = static_cast<std::int32_t>(clear_broken(now, plan_.n_levels, reader_) + now.n_nan);
+            out_.broken[t] =
+                static_cast<std::int32_t>(clear_broken(now, plan_.n_levels, reader_) + now.n_nan);
         double* touch = out_.touch + 4 * t;
         for (std::size_t f = 0; f < 4; ++f) touch[f] = static_cast<double>(now.column[f][0]);
-        const bool dropped = (plan_.drop_crossed && touch[0] > touch[2]) || (plan_.drop_locked && touch[0] == touch[2]);
+        const bool dropped =
+            (plan_.drop_crossed && touch[0] > touch[2]) || (plan_.drop_locked && touch[0] == touch[2]);
         if (dropped) mark |= mark_dropped;
         if (plan_.inspect) {
-            if (is_disordered(now.column[0], plan_.n_levels, true) || is_disordered(now.column[2], plan_.n_levels, false))
+            if (is_disordered(now.column[0], plan_.n_levels, true) ||
+                is_disordered(now.column[2], plan_.n_levels, false))
                 mark |= mark_disorder;
             if (last && same_book(now.column, last->column, plan_.n_levels)) mark |= mark_stuck;
         }
@@ -140,7 +150,8 @@ class DayUnit {
         const std::int64_t g = pending_g_, n_bins = plan_.n_bins, n_levels = plan_.n_levels;
         const auto& c = pending_.column;
         out_.source[g] = pending_at_;
-        fold_columns(c.data(), n_levels, plan_.edges, n_bins, out_.book + g * n_bins * 4, out_.coverage + g * n_bins * 2);
+        fold_columns(c.data(), n_levels, plan_.edges, n_bins, out_.book + g * n_bins * 4,
+                     out_.coverage + g * n_bins * 2);
         if (!state_.profile.empty())
             for (std::size_t side = 0; side < 2; ++side) {
                 std::int64_t* count = state_.profile.data() + static_cast<std::int64_t>(side) * n_levels;
@@ -191,8 +202,8 @@ void fill_forward(const DayPlan& plan, const DayOut<Out>& out) {
 }
 
 // Blocks of all units in their order, as daily_moments takes them.
-inline void finish_moments(const std::vector<UnitState>& units, std::int64_t n_levels, const MomentArrays& out,
-                           int threads) {
+inline void finish_moments(const std::vector<UnitState>& units, std::int64_t n_levels,
+                           const MomentArrays& out, int threads) {
     const std::int64_t n_sums = power_sums_of(n_levels);
     parallel_for(threads, 4 * n_sums, [&](std::int64_t i) {
         PowerSums state;
@@ -205,36 +216,40 @@ inline void finish_moments(const std::vector<UnitState>& units, std::int64_t n_l
     });
 }
 
-// Where the snapshots of every unit begin, T at the end; the first unit has all that come before the grid, the last all
-// that come after.
+// Where the snapshots of every unit begin, T at the end; the first unit has all that come before the grid,
+// the last all that come after.
 inline std::vector<std::int64_t> unit_bounds(const DayPlan& plan) {
     std::vector<std::int64_t> bounds{0};
     for (std::int64_t g = moment_rows; g < plan.n_grid; g += moment_rows)
-        bounds.push_back(std::upper_bound(plan.ts_ns, plan.ts_ns + plan.n_times, plan.grid_ns[g - 1]) - plan.ts_ns);
+        bounds.push_back(std::upper_bound(plan.ts_ns, plan.ts_ns + plan.n_times, plan.grid_ns[g - 1]) -
+                         plan.ts_ns);
     bounds.push_back(plan.n_times);
     return bounds;
 }
 
 // make(rooms): a reader of the snapshots.
 template <class Out, class Make>
-Error day_tensor(const DayPlan& plan, const DayOut<Out>& out, const std::vector<std::int64_t>& bounds, const Make& make,
-                 Surplus& sum, int threads) {
+Error day_tensor(const DayPlan& plan, const DayOut<Out>& out, const std::vector<std::int64_t>& bounds,
+                 const Make& make, Surplus& sum, int threads) {
     using Reader = decltype(make(0));
     const std::size_t n_units = bounds.size() - 1;
     std::vector<UnitOutcome> outcome(n_units);
     std::vector<UnitState> state(n_units);
-    std::vector<BlockSums> sums(out.moments.count ? n_units * static_cast<std::size_t>(block_sums_of(plan.n_levels)) : 0);
+    std::vector<BlockSums> sums(
+        out.moments.count ? n_units * static_cast<std::size_t>(block_sums_of(plan.n_levels)) : 0);
     std::fill_n(out.source, plan.n_grid, std::int64_t{-1});
     parallel_for(threads, static_cast<std::int64_t>(n_units), [&](std::int64_t unit) {
         const auto u = static_cast<std::size_t>(unit);
         if (out.moments.count) state[u].sums = sums.data() + unit * block_sums_of(plan.n_levels);
         if (out.profile) state[u].profile.assign(static_cast<std::size_t>(2 * plan.n_levels), 0);
-        Reader reader = make(DayUnit<Reader, Out>::rooms), look_back = make(DayUnit<Reader, Out>::rooms);
+        const int rooms = DayUnit<Reader, Out>::rooms(plan, out);
+        Reader reader = make(rooms), look_back = make(rooms);
         Snapshot<typename Reader::In> before;
         bool has_before = plan.inspect && bounds[u] > 0 && !look_back.read(bounds[u] - 1, before);
         if (has_before && plan.clear_broken) clear_broken(before, plan.n_levels, look_back);
-        outcome[u].error = DayUnit<Reader, Out>(plan, out, reader, state[u])
-                               .run(bounds[u], bounds[u + 1], unit * moment_rows, has_before ? &before : nullptr);
+        outcome[u].error =
+            DayUnit<Reader, Out>(plan, out, reader, state[u])
+                .run(bounds[u], bounds[u + 1], unit * moment_rows, has_before ? &before : nullptr);
         outcome[u].surplus = reader.surplus;
     });
     if (const Error error = sum_up(outcome, sum)) return error;
@@ -243,7 +258,8 @@ Error day_tensor(const DayPlan& plan, const DayOut<Out>& out, const std::vector<
         std::fill_n(out.profile, 2 * plan.n_levels, std::int64_t{0});
         for (const UnitState& unit : state)
             for (std::int64_t i = 0; i < 2 * plan.n_levels; ++i)
-                out.profile[i % plan.n_levels * 2 + i / plan.n_levels] += unit.profile[static_cast<std::size_t>(i)];
+                out.profile[i % plan.n_levels * 2 + i / plan.n_levels] +=
+                    unit.profile[static_cast<std::size_t>(i)];
     }
     if (out.moments.count) finish_moments(state, plan.n_levels, out.moments, threads);
     return {};

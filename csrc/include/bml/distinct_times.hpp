@@ -1,7 +1,9 @@
-// The distinct times of rows in any order, and which of them each row is of: a hash table per stretch of rows.
+// The distinct times of rows in any order, and which of them each row is of: a hash table per stretch of
+// rows.
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -9,26 +11,28 @@
 
 namespace bml {
 
-inline constexpr std::int64_t rows_a_part = std::int64_t{1} << 19;  // of a unit of work; no effect on the result
+inline constexpr std::int64_t rows_a_part = std::int64_t{1}
+                                            << 19;  // of a unit of work; no effect on the result
 
 // Numbers times in the order they are met.
 class TimeTable {
-    std::vector<std::int64_t> key_;
-    std::vector<std::int32_t> number_;  // -1: free
-    std::uint64_t mask_ = 0;
+    struct Entry {
+        std::int64_t ts;
+        std::int64_t number;  // -1: free
+    };
+    std::vector<Entry> entry_;
 
-    std::uint64_t place_of(std::int64_t ts) const {
-        return (static_cast<std::uint64_t>(ts) * 0x9E3779B97F4A7C15U >> 20) & mask_;
+    std::size_t place_of(std::int64_t ts) const {
+        const std::uint64_t x = static_cast<std::uint64_t>(ts) * 0x9E3779B97F4A7C15U;
+        return (x ^ x >> 32) & (entry_.size() - 1);
     }
+    std::size_t after(std::size_t at) const { return (at + 1) & (entry_.size() - 1); }
     void grow() {
-        const std::uint64_t size = times.empty() ? 4096 : 2 * (mask_ + 1);
-        mask_ = size - 1;
-        key_.assign(size, 0);
-        number_.assign(size, -1);
+        entry_.assign(std::max<std::size_t>(4096, 4 * entry_.size()), {0, -1});
         for (std::size_t i = 0; i < times.size(); ++i) {
-            std::uint64_t at = place_of(times[i]);
-            while (number_[at] >= 0) at = (at + 1) & mask_;
-            key_[at] = times[i], number_[at] = static_cast<std::int32_t>(i);
+            std::size_t at = place_of(times[i]);
+            while (entry_[at].number >= 0) at = after(at);
+            entry_[at] = {times[i], static_cast<std::int64_t>(i)};
         }
     }
 
@@ -38,19 +42,17 @@ class TimeTable {
     TimeTable() { grow(); }
 
     std::int32_t number(std::int64_t ts) {
-        for (std::uint64_t at = place_of(ts);; at = (at + 1) & mask_) {
-            if (number_[at] < 0) {
-                if (2 * times.size() > mask_) {
-                    grow();
-                    return number(ts);
-                }
-                number_[at] = static_cast<std::int32_t>(times.size());
-                key_[at] = ts;
-                times.push_back(ts);
-                return number_[at];
+        std::size_t at = place_of(ts);
+        while (entry_[at].number >= 0 && entry_[at].ts != ts) at = after(at);
+        if (entry_[at].number < 0) {
+            entry_[at] = {ts, static_cast<std::int64_t>(times.size())};
+            times.push_back(ts);
+            if (3 * times.size() > entry_.size()) {
+                grow();
+                return static_cast<std::int32_t>(times.size()) - 1;
             }
-            if (key_[at] == ts) return number_[at];
         }
+        return static_cast<std::int32_t>(entry_[at].number);
     }
 };
 
@@ -72,9 +74,11 @@ inline std::vector<std::int64_t> distinct_times(const std::int64_t* ts_ns, std::
     parallel_for(threads, n_parts, [&](std::int64_t part) {
         std::vector<std::int32_t> whole;
         for (const std::int64_t ts : met[static_cast<std::size_t>(part)])
-            whole.push_back(static_cast<std::int32_t>(std::lower_bound(times.begin(), times.end(), ts) - times.begin()));
+            whole.push_back(
+                static_cast<std::int32_t>(std::lower_bound(times.begin(), times.end(), ts) - times.begin()));
         const std::int64_t stop = std::min(n, (part + 1) * rows_a_part);
-        for (std::int64_t i = part * rows_a_part; i < stop; ++i) slot[i] = whole[static_cast<std::size_t>(slot[i])];
+        for (std::int64_t i = part * rows_a_part; i < stop; ++i)
+            slot[i] = whole[static_cast<std::size_t>(slot[i])];
     });
     return times;
 }

@@ -1,4 +1,5 @@
-// Scratch of many megabytes: not cleared, on huge pages where the system has them, since page faults cost most.
+// Scratch of many megabytes: not cleared, on huge pages where the system has them, since page faults cost
+// most.
 #pragma once
 
 #include <cstddef>

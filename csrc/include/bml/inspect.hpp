@@ -36,8 +36,8 @@ bool all_good(const In* px, const In* qty, std::int64_t n) {
     return all;
 }
 
-// Makes broken cells NaN, in ``room`` if the columns are the rows themselves; how many there were. Neither price nor
-// quantity is absent, not broken.
+// Makes broken cells NaN, in ``room`` if the columns are the rows themselves; how many there were. Neither
+// price nor quantity is absent, not broken.
 template <class Reader>
 std::int32_t clear_broken(Snapshot<typename Reader::In>& snapshot, std::int64_t n_levels, Reader& reader) {
     using In = typename Reader::In;

@@ -25,7 +25,8 @@ inline bool all_are(const std::int64_t* x, std::int64_t value) {
 // Whether eight levels are first, first + 1, ...
 inline bool count_up(const std::int32_t* x, std::int32_t first) {
 #if defined(__AVX2__)
-    const __m256i wanted = _mm256_add_epi32(_mm256_set1_epi32(first), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    const __m256i wanted =
+        _mm256_add_epi32(_mm256_set1_epi32(first), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
     const __m256i same = _mm256_cmpeq_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)), wanted);
     return _mm256_movemask_epi8(same) == -1;
 #else
@@ -46,18 +47,24 @@ class LevelStream {
     std::int64_t at_, stop_, now_, n_levels_;
     std::array<std::array<In, 8>, W> patched_;  // eight levels with holes
 
-public:
+  public:
     std::array<const In*, W> eight;  // what ``next`` found: W columns of eight values, NaN where no row is
     std::int64_t n_found = 0;
 
     LevelStream(const std::int64_t* ts, const std::int32_t* level, const std::array<const In*, W>& column,
                 std::int64_t start, std::int64_t stop, std::int64_t n_levels)
-        : ts_(ts), level_(level), column_(column), at_(start), stop_(stop), now_(start < stop ? ts[start] : 0),
+        : ts_(ts),
+          level_(level),
+          column_(column),
+          at_(start),
+          stop_(stop),
+          now_(start < stop ? ts[start] : 0),
           n_levels_(n_levels) {}
 
     // Levels l + 1 .. l + 8 of the book.
     Streamed next(std::int64_t l) {
-        if (at_ + 8 <= stop_ && l + 8 <= n_levels_ && count_up(level_ + at_, static_cast<std::int32_t>(l + 1))) {
+        if (at_ + 8 <= stop_ && l + 8 <= n_levels_ &&
+            count_up(level_ + at_, static_cast<std::int32_t>(l + 1))) {
             if (!all_are(ts_ + at_, now_)) return Streamed::not_one_time;
             for (std::size_t k = 0; k < W; ++k) {
                 eight[k] = column_[k] + at_;
@@ -81,7 +88,7 @@ public:
         return Streamed::whole;
     }
 
-private:
+  private:
     [[gnu::noinline]] Streamed patch(std::int64_t l) {
         const std::int64_t end = l + 8 < n_levels_ ? l + 8 : n_levels_;
         for (std::size_t k = 0; k < W; ++k) {
@@ -100,8 +107,9 @@ private:
     }
 };
 
-// use(l, eight) for l = 0, 8, ... < n_levels: pointers to bid_px, bid_qty, ask_px, ask_qty of eight levels, NaN
-// where no row is. Says ``whole`` only when the rows were of one time with rising levels, bids before asks.
+// use(l, eight) for l = 0, 8, ... < n_levels: pointers to bid_px, bid_qty, ask_px, ask_qty of eight levels,
+// NaN where no row is. Says ``whole`` only when the rows were of one time with rising levels, bids before
+// asks.
 template <class Rows, class Use>
 Streamed stream_snapshot(const Rows& rows, std::int64_t start, std::int64_t stop, std::int64_t n_levels,
                          std::int64_t& n_deep, std::int64_t& n_found, Use&& use) {

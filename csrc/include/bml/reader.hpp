@@ -23,7 +23,9 @@ struct Snapshot {
     bool direct = false;         // the columns are the rows themselves
 };
 
-inline std::int64_t padded_levels(std::int64_t n_levels) { return (n_levels + n_lanes - 1) / n_lanes * n_lanes; }
+inline std::int64_t padded_levels(std::int64_t n_levels) {
+    return (n_levels + n_lanes - 1) / n_lanes * n_lanes;
+}
 
 // ``starts`` (T + 1,): the first row of every snapshot.
 template <class R>
@@ -34,7 +36,11 @@ class OrderedReader {
     static constexpr bool in_row_order = true;
 
     OrderedReader(const Rows& rows, const std::int64_t* starts, std::int64_t n_levels, Keep keep, int rooms)
-        : rows_(rows), starts_(starts), n_levels_(n_levels), stride_(padded_levels(n_levels)), keep_(keep),
+        : rows_(rows),
+          starts_(starts),
+          n_levels_(n_levels),
+          stride_(padded_levels(n_levels)),
+          keep_(keep),
           n_rooms_(rooms) {}
 
     Surplus surplus;
@@ -61,11 +67,12 @@ class OrderedReader {
         In* room = next_room();
         for (std::size_t f = 0; f < 4; ++f) to.column[f] = room + static_cast<std::int64_t>(f) * stride_;
         std::int64_t n_deep = 0, n_found = 0;
-        const Streamed how = stream_snapshot(rows_, start, stop, n_levels_, n_deep, n_found,
-                                             [=, this](std::int64_t l, const FourColumns<In>& eight) {
-                                                 for (std::size_t f = 0; f < 4; ++f)
-                                                     std::copy_n(eight[f], 8, room + static_cast<std::int64_t>(f) * stride_ + l);
-                                             });
+        const Streamed how = stream_snapshot(
+            rows_, start, stop, n_levels_, n_deep, n_found,
+            [=, this](std::int64_t l, const FourColumns<In>& eight) {
+                for (std::size_t f = 0; f < 4; ++f)
+                    std::copy_n(eight[f], 8, room + static_cast<std::int64_t>(f) * stride_ + l);
+            });
         if (how == Streamed::whole) {
             surplus.n_deep += n_deep;
             if constexpr (Rows::width == 2) to.n_nan = count_nan(to.column) - (2 * n_levels_ - n_found);
@@ -87,7 +94,8 @@ class OrderedReader {
         bool plain = true;
         for (; i + 8 <= start + n_levels_ && plain; i += 8, level += 8) {
             plain = count_up(rows_.level + i, level) && all_are(rows_.ts_ns + i, now);
-            __builtin_prefetch(rows_.ts_ns + i + n_levels_);  // of the next snapshot: read after these columns are
+            __builtin_prefetch(rows_.ts_ns + i +
+                               n_levels_);  // of the next snapshot: read after these columns are
             __builtin_prefetch(rows_.level + i + n_levels_);
         }
         for (; i < start + n_levels_; ++i, ++level) plain &= rows_.level[i] == level && rows_.ts_ns[i] == now;
@@ -98,7 +106,8 @@ class OrderedReader {
     std::int64_t count_nan(const FourColumns<In>& c) const {
         std::int64_t n = 0;
         for (std::size_t f = 0; f < 4; f += 2)
-            for (std::int64_t l = 0; l < n_levels_; ++l) n += (c[f][l] != c[f][l]) & (c[f + 1][l] != c[f + 1][l]);
+            for (std::int64_t l = 0; l < n_levels_; ++l)
+                n += (c[f][l] != c[f][l]) & (c[f + 1][l] != c[f + 1][l]);
         return n;
     }
 

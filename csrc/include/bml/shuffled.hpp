@@ -1,5 +1,6 @@
-// Rows in any order: brought together in groups of snapshots that fit a cache, then placed. Two reads and one write of
-// the rows instead of a sort; the order of rows is kept in a group, so the rule for duplicates holds.
+// Rows in any order: brought together in groups of snapshots that fit a cache, then placed. Two reads and one
+// write of the rows instead of a sort; the order of rows is kept in a group, so the rule for duplicates
+// holds.
 #pragma once
 
 #include <algorithm>
@@ -23,25 +24,26 @@ inline constexpr std::int64_t group_values = std::int64_t{1} << 16;  // of a gro
 
 template <class In, std::size_t W>
 struct Record {
-    std::uint32_t place, row;  // in the group's room; of the rows
+    std::uint32_t place, row;  // of its first value in the group's room; of the rows
     std::array<In, W> value;
 };
 
-// slot (N,): the snapshot of every row; ``bounds``: snapshots between which no group may lie, 0 and T included.
+// slot (N,): the snapshot of every row; ``bounds``: snapshots between which no group may lie, 0 and T
+// included.
 template <class Rows>
 struct Groups {
     using In = typename Rows::Value;
     static constexpr std::uint32_t nobody = std::numeric_limits<std::uint32_t>::max();
 
-    std::vector<std::int64_t> first;   // (n + 1,) snapshot
-    std::vector<std::int32_t> of;      // (T,) group
-    std::vector<std::int64_t> begin;   // (n + 1,) record
+    std::vector<std::int64_t> first;  // (n + 1,) snapshot
+    std::vector<std::int32_t> of;     // (T,) group
+    std::vector<std::int64_t> begin;  // (n + 1,) record
     Huge<Record<In, Rows::width>> record;
     std::int64_t stride, n_deep = 0;
     Error error;
 
-    Groups(const Rows& rows, const std::int32_t* slot, const std::vector<std::int64_t>& bounds, std::int64_t n_levels,
-           int threads)
+    Groups(const Rows& rows, const std::int32_t* slot, const std::vector<std::int64_t>& bounds,
+           std::int64_t n_levels, int threads)
         : record(static_cast<std::size_t>(rows.n_rows)), stride(padded_levels(n_levels)) {
         cut(bounds);
         const std::int64_t n_parts = (rows.n_rows + rows_a_part - 1) / rows_a_part;
@@ -52,7 +54,8 @@ struct Groups {
         const auto each_row = [&](std::int64_t part, auto use) {
             const std::int64_t stop = std::min(rows.n_rows, (part + 1) * rows_a_part);
             for (std::int64_t i = part * rows_a_part; i < stop; ++i)
-                if (rows.level[i] <= n_levels) use(i, static_cast<std::size_t>(of[static_cast<std::size_t>(slot[i])]));
+                if (rows.level[i] <= n_levels)
+                    use(i, static_cast<std::size_t>(of[static_cast<std::size_t>(slot[i])]));
         };
         parallel_for(threads, n_parts, [&](std::int64_t part) {
             const auto p = static_cast<std::size_t>(part);
@@ -85,8 +88,9 @@ struct Groups {
             std::int64_t* to = next[static_cast<std::size_t>(part)].data();
             each_row(part, [&](std::int64_t i, std::size_t group) {
                 auto& of_row = record[to[group]++];
-                std::int64_t place = (slot[i] - first[group]) * 4 * stride + rows.level[i] - 1;
-                if constexpr (Rows::width == 2) place += 2 * stride * rows.side[i];
+                __builtin_prefetch(&of_row + 2, 1);  // written soon: many lines are begun at a time
+                std::int64_t place = 4 * ((slot[i] - first[group]) * stride + rows.level[i] - 1);
+                if constexpr (Rows::width == 2) place += 2 * rows.side[i];
                 of_row.place = static_cast<std::uint32_t>(place), of_row.row = static_cast<std::uint32_t>(i);
                 for (std::size_t k = 0; k < Rows::width; ++k) of_row.value[k] = rows.column[k][i];
             });
@@ -101,7 +105,8 @@ struct Groups {
             while (first.back() < bounds[b]) first.push_back(std::min(first.back() + size, bounds[b]));
         of.resize(static_cast<std::size_t>(first.back()));
         for (std::size_t group = 0; group + 1 < first.size(); ++group)
-            std::fill(of.begin() + first[group], of.begin() + first[group + 1], static_cast<std::int32_t>(group));
+            std::fill(of.begin() + first[group], of.begin() + first[group + 1],
+                      static_cast<std::int32_t>(group));
     }
 
     static Error check(const Rows& rows, std::int64_t start, std::int64_t stop) {
@@ -123,8 +128,7 @@ class ShuffledReader {
     static constexpr bool in_row_order = false;
 
     ShuffledReader(const Rows& rows, const Groups<Rows>& groups, std::int64_t n_levels, Keep keep, int rooms)
-        : rows_(rows), groups_(groups), n_levels_(n_levels), keep_(keep),
-          n_rooms_(rooms) {}
+        : rows_(rows), groups_(groups), n_levels_(n_levels), keep_(keep), n_rooms_(rooms) {}
 
     Surplus surplus;
 
@@ -139,11 +143,14 @@ class ShuffledReader {
         const std::int64_t group = groups_.of[static_cast<std::size_t>(t)];
         if (group != group_)
             if (const Error error = place(group)) return error;
-        const std::int64_t i = t - groups_.first[static_cast<std::size_t>(group)], size = 4 * groups_.stride;
-        In* room = room_.data() + i * size;
-        if (n_rooms_ > 0) room = std::copy_n(room, size, next_room()) - size;  // the next group takes this room
+        const std::int64_t i = t - groups_.first[static_cast<std::size_t>(group)];
+        const In* cell = room_.data() + i * 4 * groups_.stride;
+        In* room = next_room();
+        for (std::int64_t l = 0; l < groups_.stride; ++l)
+            for (std::int64_t f = 0; f < 4; ++f) room[f * groups_.stride + l] = cell[4 * l + f];
         to = {};
-        for (std::size_t f = 0; f < 4; ++f) to.column[f] = room + static_cast<std::int64_t>(f) * groups_.stride;
+        for (std::size_t f = 0; f < 4; ++f)
+            to.column[f] = room + static_cast<std::int64_t>(f) * groups_.stride;
         to.n_surplus = n_surplus_[static_cast<std::size_t>(i)];
         to.n_nan = n_nan_[static_cast<std::size_t>(i)];
         return {};
@@ -155,14 +162,15 @@ class ShuffledReader {
         const std::int64_t n = groups_.first[g + 1] - groups_.first[g], size = 4 * groups_.stride;
         group_ = group;
         room_.assign(static_cast<std::size_t>(n * size), std::numeric_limits<In>::quiet_NaN());
-        owner_.assign(static_cast<std::size_t>(n * size), Groups<Rows>::nobody);
+        owner_.assign(static_cast<std::size_t>(n * size / 2),
+                      Groups<Rows>::nobody);  // of every side of a level
         n_surplus_.assign(static_cast<std::size_t>(n), 0);
         n_nan_.assign(static_cast<std::size_t>(n), 0);
         std::int64_t n_twice = 0;
         const auto* const record = groups_.record.data();
         for (std::int64_t r = groups_.begin[g]; r < groups_.begin[g + 1]; ++r) {
             const auto& row = record[r];
-            std::uint32_t& owner = owner_[row.place];
+            std::uint32_t& owner = owner_[row.place / 2];
             if constexpr (Rows::width == 2)
                 if (row.value[0] != row.value[0] && row.value[1] != row.value[1])
                     ++n_nan_[static_cast<std::size_t>(row.place / size)];
@@ -172,15 +180,14 @@ class ShuffledReader {
                 if (!replaces(rows_, row.row, owner, keep_)) continue;
             }
             owner = row.row;
-            for (std::size_t k = 0; k < Rows::width; ++k)
-                room_[row.place + static_cast<std::size_t>(groups_.stride) * k] = row.value[k];
+            std::copy_n(row.value.begin(), Rows::width, room_.begin() + row.place);
         }
         return n_twice > 0 ? settle(g) : Error{};
     }
 
     Error settle(std::size_t g) {
         for (std::int64_t r = groups_.begin[g]; r < groups_.begin[g + 1]; ++r) {
-            const std::int64_t i = groups_.record[r].row, kept = owner_[groups_.record[r].place];
+            const std::int64_t i = groups_.record[r].row, kept = owner_[groups_.record[r].place / 2];
             if (kept == i || (rows_.batch && rows_.batch[i] != rows_.batch[kept])) continue;
             if (same_values(rows_, i, kept)) {
                 ++surplus.n_duplicate;

@@ -1,4 +1,5 @@
-// One snapshot whose rows are in no order, or of which cells repeat: row by row, with the rule for duplicates.
+// One snapshot whose rows are in no order, or of which cells repeat: row by row, with the rule for
+// duplicates.
 #pragma once
 
 #include <algorithm>
@@ -23,7 +24,8 @@ struct Surplus {
 };
 
 template <class Rows>
-bool same_values(const Rows& rows, std::int64_t i, std::int64_t j) {  // NaN equals NaN: missing twice is no conflict
+bool same_values(const Rows& rows, std::int64_t i,
+                 std::int64_t j) {  // NaN equals NaN: missing twice is no conflict
     return std::all_of(rows.column.begin(), rows.column.end(),
                        [=](const auto* c) { return c[i] == c[j] || (c[i] != c[i] && c[j] != c[j]); });
 }
@@ -41,13 +43,13 @@ class Owners {
     std::vector<std::int64_t> owner_;  // of an earlier snapshot: a smaller number
     std::vector<std::int32_t> place_;  // the same within one snapshot whose cells may all be different
 
-public:
+  public:
     std::int32_t n_surplus = 0;  // rows of the snapshot beyond one a cell
     std::int64_t n_nan = 0;      // sided rows of the snapshot without price and quantity
 
     // Fills room (4, stride) from rows [start, stop), which must be of one time.
-    Error read(const Rows& rows, std::int64_t start, std::int64_t stop, std::int64_t n_levels, std::int64_t stride,
-               Keep keep, Surplus& sum, In* room) {
+    Error read(const Rows& rows, std::int64_t start, std::int64_t stop, std::int64_t n_levels,
+               std::int64_t stride, Keep keep, Surplus& sum, In* room) {
         n_surplus = 0, n_nan = 0;
         if constexpr (Rows::width == 2)
             for (std::int64_t i = start; i < stop; ++i)
@@ -72,12 +74,13 @@ public:
             owner = i;
             In* to = room + rows.level[i] - 1;
             if constexpr (Rows::width == 2) to += 2 * stride * rows.side[i];
-            for (std::size_t k = 0; k < Rows::width; ++k) to[static_cast<std::int64_t>(k) * stride] = rows.column[k][i];
+            for (std::size_t k = 0; k < Rows::width; ++k)
+                to[static_cast<std::int64_t>(k) * stride] = rows.column[k][i];
         }
         return n_surplus > 0 ? settle(rows, start, stop, n_levels, keep, sum) : Error{};
     }
 
-private:
+  private:
     // True: every row was in the book and no cell was named twice. Two short loops a row, without a branch.
     bool read_once(const Rows& rows, std::int64_t start, std::int64_t stop, std::int64_t n_levels,
                    std::int64_t stride, In* room) {
@@ -89,7 +92,8 @@ private:
         if (least < 1 || most > n_levels) return false;
         if constexpr (Rows::width == 2) {
             std::int8_t other = 0;
-            for (std::int64_t i = start; i < stop; ++i) other = static_cast<std::int8_t>(other | (rows.side[i] & ~1));
+            for (std::int64_t i = start; i < stop; ++i)
+                other = static_cast<std::int8_t>(other | (rows.side[i] & ~1));
             if (other != 0) return false;
         }
         if (stop - start < n_cells) std::fill_n(room, 4 * stride, std::numeric_limits<In>::quiet_NaN());
@@ -111,7 +115,8 @@ private:
         for (std::int32_t i = 0; i < n; ++i) {
             In* to = room + level[i] - 1;
             if constexpr (Rows::width == 2) to += 2 * stride * side[i];
-            for (std::size_t k = 0; k < Rows::width; ++k) to[static_cast<std::int64_t>(k) * stride] = from[k][i];
+            for (std::size_t k = 0; k < Rows::width; ++k)
+                to[static_cast<std::int64_t>(k) * stride] = from[k][i];
         }
         return true;
     }
@@ -122,7 +127,8 @@ private:
         for (std::int64_t i = start; i < stop; ++i) {
             if (rows.level[i] > n_levels) continue;
             const std::int64_t kept = owner_[static_cast<std::size_t>(rows.slot(i))];
-            if (kept == i || (rows.batch && rows.batch[i] != rows.batch[kept])) continue;  // a later batch replaced it
+            if (kept == i || (rows.batch && rows.batch[i] != rows.batch[kept]))
+                continue;  // a later batch replaced it
             if (same_values(rows, i, kept)) {
                 ++sum.n_duplicate;
             } else if (keep == Keep::refuse) {
