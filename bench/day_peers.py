@@ -1,6 +1,6 @@
 """What people use today for the whole way: rows -> common grid -> depth bins, a float32 tensor (G, D, 4).
 
-Peers as in bench/peers.py, for paired rows without duplicates. Each is checked against the kernel's tensor.
+Peers as in bench/tall_peers.py, for paired rows without duplicates. Each is checked against the kernel's tensor.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import pandas as pd
 import polars as pl
 import torch
 
-from bench.peers import CLOSE, Peer, bins_numpy, duckdb_of, finish_bins, names_of, scatter, source_of, table_of
+from bench.peers import bins_numpy, finish_bins, source_of
 from bench.race import Work
+from bench.tall_peers import close, duckdb_of, names_of, scatter, table_of
 from bml.kernels import bin_depth, resample_grid, tall_to_wide
 
-Sums = tuple[Any, Any, Any, Any]  # of one side: px, qty, px * qty, levels present
+Sums = tuple[Any, ...]  # of one side: px, qty, px * qty, levels present
 
 
 class Composed(NamedTuple):
@@ -136,8 +137,8 @@ def day_duckdb(a: SimpleNamespace, like: tuple[Any, ...]) -> Work:
 
     def sums(px: str, qty: str) -> str:
         there = f"filter (where not isnan({px}) and not isnan({qty}))"
-        parts = f"coalesce(sum({px}) {there}, 0)", f"coalesce(sum({qty}) {there}, 0)"
-        parts += f"coalesce(sum({px} * {qty}) {there}, 0)", f"count(*) {there}"
+        added = [f"coalesce(sum({x}) {there}, 0)" for x in (px, qty, f"{px} * {qty}")]
+        parts = [*added, f"count(*) {there}"]
         return ", ".join(f"{part} as {px}_{k}" for k, part in enumerate(parts))
 
     query = f"""select ts, bin, {sums("c0", "c1")}, {sums("c2", "c3")}
@@ -234,12 +235,12 @@ def _plain(a: SimpleNamespace) -> bool:
 
 
 DAY_PEERS = [
-    Peer("three kernels", three_kernels, _plain, **CLOSE),
-    Peer("fused numba", _numba(parallel=False), lambda a: _plain(a) and _sorted(a), **CLOSE),
-    Peer("fused numba parallel", _numba(parallel=True), lambda a: _plain(a) and _sorted(a), **CLOSE),
-    Peer("numpy", day_numpy, _plain, **CLOSE),
-    Peer("polars", day_polars, _plain, **CLOSE),
-    Peer("duckdb", day_duckdb, _plain, **CLOSE),
-    Peer("torch", day_torch, _plain, **CLOSE),
-    Peer("pandas", day_pandas, _plain, **CLOSE),
+    close("three kernels", three_kernels, _plain),
+    close("fused numba", _numba(parallel=False), lambda a: _plain(a) and _sorted(a)),
+    close("fused numba parallel", _numba(parallel=True), lambda a: _plain(a) and _sorted(a)),
+    close("numpy", day_numpy, _plain),
+    close("polars", day_polars, _plain),
+    close("duckdb", day_duckdb, _plain),
+    close("torch", day_torch, _plain),
+    close("pandas", day_pandas, _plain),
 ]

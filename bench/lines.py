@@ -21,7 +21,7 @@ import numpy as np
 from bench.race import MEMCPY, Contender, Race, memcpy
 from bml import kernels
 from bml.kernels._backend import use
-from bml.kernels._table import KERNELS, STEP_NS, Call, Kernel, bytes_of
+from bml.kernels._table import KERNELS, STEP_NS, Call, Example, Kernel, bytes_of
 
 OWN = "bml"
 TWO_THREADS = "bml, 2 threads"
@@ -113,7 +113,7 @@ def _day() -> Kernel:
         grid = np.arange(times, dtype=np.int64) * STEP_NS
         return Call((*rows.args, grid, edges), {"levels": levels, "max_age_ns": 6 * STEP_NS})
 
-    examples = {which: partial(example, which) for which in ("complete", "missing", "shuffled")}
+    examples: dict[str, Example] = {w: partial(example, w) for w in ("complete", "missing", "shuffled")}
     return Kernel("day_tensor", getattr(kernels, "day_tensor", compose), (), examples)
 
 
@@ -147,4 +147,5 @@ def _parts(kernel: str, result: Any) -> tuple[Any, ...]:
         return tuple(result.stats()[:4])
     if kernel == "depth_profile":
         return (result,)
-    return {"tall_to_wide": result[1:2], "resample_grid": result[:1], "bin_depth": result}.get(kernel, result[:1])
+    which = {"tall_to_wide": slice(1, 2), "bin_depth": slice(None)}.get(kernel, slice(1))
+    return tuple(result[which])
