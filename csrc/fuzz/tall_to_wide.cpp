@@ -1,0 +1,73 @@
+// tall_to_wide, in order and not, against maps.
+#include "tall.hpp"
+
+namespace {
+
+using namespace fuzz;
+
+template <class T, int K, class Out>
+bml::Error run(const Rows<T, K>& rows, Book<Out>& out) {
+    const int64_t found = bml::count_times(rows.ts.data(), rows.size());
+    out.times = rows.ts;
+    if (found < 0) {
+        std::sort(out.times.begin(), out.times.end());
+        out.times.erase(std::unique(out.times.begin(), out.times.end()), out.times.end());
+    } else {
+        out.times.resize(at(found));
+    }
+    out.times.shrink_to_fit();
+    const auto n_times = static_cast<int64_t>(out.times.size());
+    const int64_t cells = rows.levels * (4 / K);
+    out.book.assign(at(n_times * rows.levels * 4), Out{7});
+    out.duplicate.assign(at(n_times), 0);
+    Vec<int64_t> owner(at(found >= 0 ? cells : cells * n_times), -1);
+    bml::Wide<Out> wide{found >= 0,           n_times,     rows.levels, out.times.data(), out.book.data(),
+                        out.duplicate.data(), owner.data()};
+    const bml::Error error = bml::tall_to_wide(rows.view(), rows.keep, wide);
+    out.n_deep = wide.n_deep, out.n_duplicate = wide.n_duplicate, out.n_conflict = wide.n_conflict;
+    return error;
+}
+
+template <class T, int K, class Out>
+void check(Input& in) {
+    const Rows<T, K> rows = any_rows<T, K>(in);
+    const Book<Out> wanted = book_of<T, K, Out>(rows);
+    Book<Out> got;
+    const bml::Error error = run<T, K, Out>(rows, got);
+    if (!wanted.faults.empty()) {
+        REQUIRE(wanted.faults.count(error.what) == 1);
+        REQUIRE(error.row >= 0 && error.row < rows.size());
+        return;
+    }
+    REQUIRE(!error);
+    REQUIRE(got.times == wanted.times);
+    REQUIRE(same(got.book, wanted.book));
+    REQUIRE(got.duplicate == wanted.duplicate);
+    REQUIRE(got.n_deep == wanted.n_deep);
+    REQUIRE(got.n_duplicate == wanted.n_duplicate);
+    REQUIRE(got.n_conflict == wanted.n_conflict);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    Input in(data, size);
+    switch (in.number(0, 4)) {
+        case 0:
+            check<double, 4, double>(in);
+            break;
+        case 1:
+            check<double, 4, float>(in);
+            break;
+        case 2:
+            check<float, 4, float>(in);
+            break;
+        case 3:
+            check<double, 2, float>(in);
+            break;
+        default:
+            check<float, 2, double>(in);
+            break;
+    }
+    return 0;
+}
