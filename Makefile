@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := setup.py pyproject.toml constraints.txt $(wildcard csrc/bind/*.cpp csrc/bind/*.hpp csrc/include/bml/*.hpp) \
+SOURCES := setup.py pyproject.toml constraints.txt $(wildcard csrc/bind/*.cpp csrc/bind/*.hpp csrc/probe/*.cpp csrc/include/bml/*.hpp) \
 	$(shell find bml -name '*.pyx')
 DEMO_STORE ?= bml-store/demo
 FUZZ_SECONDS ?= 60
@@ -47,7 +47,7 @@ format: $(STAMP)  ## rewrite the sources in the house format
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.hpp' 'csrc/*.cpp')
 
-sanitize: $(STAMP)  ## C++ tests, kernel and decoder tests under ASan and UBSan
+sanitize: $(STAMP)  ## C++ tests under ASan, UBSan and TSan; kernel and decoder tests under ASan and UBSan
 	bash csrc/tests/run.sh
 	PYTHON=$(abspath $(BIN)/python) bash csrc/tests/sanitized_pytest.sh
 

@@ -82,12 +82,10 @@ def _python() -> Finding:
 
 def _kernels() -> Finding:
     try:
-        import bml.kernels
         from bml.kernels import _backend
     except ImportError as error:
         return Finding("kernels", "bad", " ".join(str(error).split()), exits.FAILED)
-    version = getattr(getattr(bml.kernels, "_core", None), "__version__", __version__)
-    return Finding("kernels", "ok", f"backend {_backend.current()}, version {version}")
+    return Finding("kernels", "ok", f"backend {_backend.told()}")
 
 
 def _torch() -> Finding:

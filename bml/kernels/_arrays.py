@@ -7,8 +7,9 @@ Outputs: exactly right, never converted, for a converted output would lose what 
 from __future__ import annotations
 
 import operator
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,12 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
+MOST_THREADS = 1024
 FLOATS = (np.dtype(np.float64), np.dtype(np.float32))
+
+
+# os.environ codes and decodes at every look, which costs more than a small kernel
+_environment: Mapping[bytes, bytes] = getattr(os.environb, "_data", os.environb)
 
 
 def taken(where: str, name: str, value: object, *dtypes: npt.DTypeLike, ndim: int | Sequence[int] = 1) -> Array:
@@ -66,6 +72,21 @@ def integer(where: str, name: str, value: object, *, least: int) -> int:
         raise TypeError(f"{where}: {name} must be an integer, not bool")
     if not least <= number < 2**63:
         raise ValueError(f"{where}: {name} must be at least {least} and below 2**63, not {number}")
+    return number
+
+
+def threads(where: str, value: int | None) -> int:
+    """How many threads a call may use: as it says, else BML_NUM_THREADS, else 1."""
+    said = _environment.get(b"BML_NUM_THREADS") if value is None else None
+    if value is not None:
+        name, number, text = "threads", integer(where, "threads", value, least=-(2**63)), repr(value)
+    elif said is None:
+        return 1
+    else:
+        name, text = "BML_NUM_THREADS", repr(os.fsdecode(said))
+        number = int(said) if said.isdigit() else 0
+    if not 1 <= number <= MOST_THREADS:
+        raise ValueError(f"{where}: {name} must be a number from 1 to {MOST_THREADS}, not {text}")
     return number
 
 

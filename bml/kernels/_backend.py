@@ -2,7 +2,7 @@
 
 ``BML_KERNELS=compiled|numba`` chooses once, at import; what cannot be had is an ImportError, never a silent
 change of backend. Tests and benchmarks switch in place with :func:`use`, which also offers "spec": the
-specification as plain Python, slow and readable.
+specification as plain Python, slow and readable. Of the compiled module there are several builds, see ``_isa``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
 
+from bml.kernels import _isa
+
 P = ParamSpec("P")
 R = TypeVar("R")
 Fn = TypeVar("Fn", bound=Callable[..., Any])
@@ -22,7 +24,7 @@ Fn = TypeVar("Fn", bound=Callable[..., Any])
 VARIABLE = "BML_KERNELS"
 BACKENDS = ("compiled", "numba", "spec")
 
-_chosen = ""  # set at the end of this module
+_runner = ""  # a build of the compiled module, "numba" or "spec"; set at the end of this module
 _helpers: list[Callable[..., Any]] = []  # plain functions that specifications call
 
 
@@ -32,24 +34,22 @@ class Dispatch(Generic[P, R]):
     def __init__(self, spec: Callable[P, R]) -> None:
         self.spec = spec
         self.name = spec.__name__.lstrip("_")
+        self._by_runner: dict[str, Callable[P, R]] = {"spec": self._spec}
         functools.update_wrapper(self, spec)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self.on(_chosen)(*args, **kwargs)
+        return (self._by_runner.get(_runner) or self._made(_runner))(*args, **kwargs)
 
-    def on(self, backend: str) -> Callable[P, R]:
-        """This kernel on a named backend."""
-        if backend == "compiled":
-            return self._compiled
-        return self._numba if backend == "numba" else self._spec
+    def on(self, backend: str, cpu: str | None = None) -> Callable[P, R]:
+        """This kernel on a named backend, and a named build of it."""
+        return self._made(_runner_of(backend, cpu))
 
-    @functools.cached_property
-    def _compiled(self) -> Callable[P, R]:
-        found: Callable[P, R] = getattr(_compiled_module(), self.name)
-        return found
+    def _made(self, runner: str) -> Callable[P, R]:
+        if runner not in self._by_runner:
+            self._by_runner[runner] = self._jitted() if runner == "numba" else getattr(_isa.load(runner), self.name)
+        return self._by_runner[runner]
 
-    @functools.cached_property
-    def _numba(self) -> Callable[P, R]:
+    def _jitted(self) -> Callable[P, R]:
         numba = _numba_module()
         for helper in _helpers:
             numba.extending.register_jitable(helper)
@@ -79,39 +79,40 @@ def helper(fn: Fn) -> Fn:
 
 def current() -> str:
     """The backend in use."""
-    return _chosen
+    return _runner if _runner in BACKENDS else "compiled"
+
+
+def told() -> str:
+    """The backend in use in words, for people: "compiled, v4 of v4, v3, v2"."""
+    return _runner if _runner in BACKENDS else f"compiled, {_runner} of {', '.join(_isa.built())}"
 
 
 @contextmanager
-def use(backend: str) -> Iterator[None]:
-    """Run kernels on ``backend`` ("compiled", "numba" or "spec") inside a with block; process-wide, for tests."""
-    global _chosen
-    before, _chosen = _chosen, _available(backend)
+def use(backend: str, cpu: str | None = None) -> Iterator[None]:
+    """Run kernels on ``backend`` ("compiled", "numba" or "spec") inside a with block; process-wide, for tests.
+
+    ``cpu`` names the build of the compiled module ("v2", "v3", "v4"); None is the one of every day.
+    """
+    global _runner
+    before, _runner = _runner, _runner_of(backend, cpu)
     try:
         yield
     finally:
-        _chosen = before
+        _runner = before
 
 
-def _available(backend: str) -> str:
+def _runner_of(backend: str, cpu: str | None = None) -> str:
     if backend not in BACKENDS:
         raise ValueError(f"unknown kernel backend {backend!r}: there are {', '.join(BACKENDS)}")
     if backend == "compiled":
-        _compiled_module()
-    elif backend == "numba":
+        build = _isa.best() if cpu is None else _isa.checked(cpu)
+        _isa.load(build)
+        return build
+    if cpu is not None:
+        raise ValueError(f"backend {backend!r} has no builds: cpu is for 'compiled'")
+    if backend == "numba":
         _numba_module()
     return backend
-
-
-def _compiled_module() -> Any:
-    try:
-        from bml.kernels import _core
-    except ImportError as error:
-        raise ImportError(
-            f"the compiled module bml.kernels._core cannot be loaded ({error}): build it with  pip install .  or"
-            f"  python setup.py build_ext --inplace , or set {VARIABLE}=numba to run without a compiler"
-        ) from error
-    return _core
 
 
 def _numba_module() -> Any:
@@ -128,7 +129,7 @@ def _from_environment() -> str:
     wanted = os.environ.get(VARIABLE, "compiled")
     if wanted not in ("compiled", "numba"):
         raise ImportError(f"{VARIABLE}={wanted!r} is not a kernel backend: use 'compiled' or 'numba', or unset it")
-    return _available(wanted)
+    return _runner_of(wanted)
 
 
-_chosen = _from_environment()
+_runner = _from_environment()

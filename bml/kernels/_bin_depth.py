@@ -19,12 +19,13 @@ class Binned(NamedTuple):
     coverage_TD2: Float32  # share of a bin's levels that are present, bid and ask
 
 
-def bin_depth(book_TLF: Floats, edges: Int64, *, out: Floats | None = None) -> Binned:
+def bin_depth(book_TLF: Floats, edges: Int64, *, out: Floats | None = None, threads: int | None = None) -> Binned:
     """Levels [edges[d], edges[d + 1]) to bin d: quantity summed, price weighted by quantity.
 
     book_TLF  float64 or float32 (T, L, 4); a level is present on a side when neither px nor qty is NaN
     edges     int64 (D + 1,) strictly increasing level indices from 0 to at most L; levels outside are left out
     out       reused memory: (T, D, 4) of the dtype of the book
+    threads   how many work on it; None: BML_NUM_THREADS, else 1. The result does not depend on it
     NaN       no level of the bin present: px and qty NaN, coverage 0
     rules     one level present: its px and qty exactly. Sum of quantity 0: the plain mean of px.
               Sums are float64 whatever the dtype
@@ -45,12 +46,12 @@ def bin_depth(book_TLF: Floats, edges: Int64, *, out: Floats | None = None) -> B
     else:
         out = _arrays.given(where, "out", out, book.dtype, shape, [book, edge])
     coverage = np.empty((times, len(edge) - 1, 2), np.float32)
-    _bin_depth(book, edge, out, coverage)
+    _bin_depth(book, edge, out, coverage, _arrays.threads(where, threads))
     return Binned(out, coverage)
 
 
 @specification
-def _bin_depth(book_TLF: Floats, edges: Int64, book_TDF: Floats, coverage_TD2: Float32) -> None:
+def _bin_depth(book_TLF: Floats, edges: Int64, book_TDF: Floats, coverage_TD2: Float32, threads: int) -> None:
     for t in range(book_TLF.shape[0]):
         for d in range(len(edges) - 1):
             for side in range(2):

@@ -1,4 +1,5 @@
-"""The compiled module: exact dtypes, C order, nothing converted. Call it through bml.kernels."""
+"""Every build of the compiled module (_core_v2, _core_v3, _core_v4, _core_base): exact dtypes, C order, nothing
+converted. Call it through bml.kernels."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +9,7 @@ from bml.types import Float32, Float64, Floats, Int32, Int64
 ERROR_CODES: dict[str, int]
 NDEBUG: bool  # False: built with BML_DEBUG=1
 
-def count_times(ts_ns_N: Int64) -> int: ...
+def count_times(ts_ns_N: Int64, threads: int) -> int: ...
 def tall_to_wide(
     ts_ns_N: Int64,
     level_N: Int32,
@@ -22,6 +23,7 @@ def tall_to_wide(
     duplicate_T: Int32,
     owner: Int64,
     counts: Int64,
+    threads: int,
 ) -> tuple[int, int]: ...
 def resample_grid(
     ts_ns_T: Int64,
@@ -32,9 +34,10 @@ def resample_grid(
     values_GX: Floats,
     source_G: Int64,
     age_ns_G: Int64,
+    threads: int,
 ) -> tuple[int, int]: ...
-def depth_profile(book_TLF: Floats, count_L2: Int64) -> None: ...
-def bin_depth(book_TLF: Floats, edges: Int64, book_TDF: Floats, coverage_TD2: Float32) -> None: ...
+def depth_profile(book_TLF: Floats, count_L2: Int64, threads: int) -> None: ...
+def bin_depth(book_TLF: Floats, edges: Int64, book_TDF: Floats, coverage_TD2: Float32, threads: int) -> None: ...
 def daily_moments(
     x_TV: Floats,
     count_V: Int64,
@@ -43,4 +46,7 @@ def daily_moments(
     m3_V: Float64,
     m4_V: Float64,
     total_V: Float64,
+    threads: int,
 ) -> None: ...
+def _pool_sum(n_units: int, spins: int, threads: int) -> int: ...
+def _pool_size() -> int: ...

@@ -44,10 +44,11 @@ class Moments(NamedTuple):
         return np.vstack([shape, self.total_V, n])
 
 
-def daily_moments(x_TV: Floats) -> Moments:
+def daily_moments(x_TV: Floats, *, threads: int | None = None) -> Moments:
     """Count, mean, central sums and total of every column of ``x_TV``, as a state that merges.
 
     x_TV    float64 or float32 (T, V); units are those of x
+    threads how many work on it; None: BML_NUM_THREADS, else 1. The result does not depend on it
     NaN     is missing and skipped; infinite values propagate (mean and total infinite, m2, m3, m4 NaN)
     digits  values are shifted by the column's first and centred by blocks of rows, all in float64: prices of
             1e5 with ticks of 1e-2 keep their spread, a constant column has m2 = m3 = m4 = 0 exactly
@@ -55,10 +56,11 @@ def daily_moments(x_TV: Floats) -> Moments:
     cost    one read of x, 48 bytes a column. Releases the GIL
     source  Pebay, SAND2008-6212
     """
-    x = _arrays.taken("daily_moments", "x_TV", x_TV, *_arrays.FLOATS, ndim=2)
+    where = "daily_moments"
+    x = _arrays.taken(where, "x_TV", x_TV, *_arrays.FLOATS, ndim=2)
     columns = x.shape[1]
     state = Moments(np.empty(columns, np.int64), *(np.empty(columns) for _ in range(5)))
-    _daily_moments(x, *state)
+    _daily_moments(x, *state, _arrays.threads(where, threads))
     return state
 
 
@@ -84,8 +86,9 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
 
 @specification
 def _daily_moments(
-    x_TV: Floats, count_V: Int64, mean_V: Float64, m2_V: Float64, m3_V: Float64, m4_V: Float64, total_V: Float64
-) -> None:
+    x_TV: Floats, count_V: Int64, mean_V: Float64, m2_V: Float64, m3_V: Float64, m4_V: Float64, total_V: Float64,
+    threads: int,
+) -> None:  # fmt: skip
     times, columns = x_TV.shape
     for v in range(columns):
         n, shift, total = 0.0, 0.0, 0.0

@@ -32,6 +32,7 @@ def resample_grid(
     max_age_ns: int,
     method: Literal["forward_fill", "linear"] = "forward_fill",
     out: Floats | None = None,
+    threads: int | None = None,
 ) -> Resampled:
     """Samples at times ``ts_ns_T`` to the times ``grid_ns_G``.
 
@@ -42,6 +43,7 @@ def resample_grid(
                the grid time is taken as it is; after the last sample NaN. It reads the FUTURE neighbour:
                for studies, never for anything a decision at the grid time is based on
     out        reused memory: (G, ...) of the dtype of the samples
+    threads    how many work on it; None: BML_NUM_THREADS, else 1. The result does not depend on it
     NaN        where no sample qualifies: value NaN, source -1, age -1. NaN samples are data: they are carried
                forward, and blend to NaN
     raises     TypeError (dtype, byte order, not an array); ValueError (shape, ``out``, max_age_ns < 0, times not
@@ -62,8 +64,9 @@ def resample_grid(
         out = _arrays.given(where, "out", out, values.dtype, shape, [ts, values, grid])
     width = math.prod(values.shape[1:])
     source, age = np.empty(len(grid), np.int64), np.empty(len(grid), np.int64)
+    n_threads = _arrays.threads(where, threads)
     told = _resample_grid(
-        ts, values.reshape(len(ts), width), grid, limit, how, out.reshape(len(grid), width), source, age
+        ts, values.reshape(len(ts), width), grid, limit, how, out.reshape(len(grid), width), source, age, n_threads
     )
     _errors.check(where, told, {"ts_ns_T": ts, "grid_ns_G": grid})
     return Resampled(out, source, age)
@@ -86,7 +89,7 @@ def _within(earlier: int, later: int, limit: int) -> bool:
 @specification
 def _resample_grid(
     ts_ns_T: Int64, values_TX: Floats, grid_ns_G: Int64, max_age_ns: int, method: int,
-    values_GX: Floats, source_G: Int64, age_ns_G: Int64,
+    values_GX: Floats, source_G: Int64, age_ns_G: Int64, threads: int,
 ) -> _errors.Told:  # fmt: skip
     row = _first_not_increasing(ts_ns_T)
     if row >= 0:

@@ -40,6 +40,7 @@ def tall_to_wide(
     duplicates: Literal["error", "first", "last"] = "error",
     dtype: npt.DTypeLike = np.float64,
     out: Floats | None = None,
+    threads: int | None = None,
 ) -> TallToWide:
     """Rows (time, level[, side]) in any order to a book (T, levels, 4) = bid_px, bid_qty, ask_px, ask_qty.
 
@@ -51,6 +52,7 @@ def tall_to_wide(
               "first" or "last" keeps by row order
     dtype     of the book, float64 or float32, whatever the columns are
     out       reused memory: an array (at least T, levels, 4) of ``dtype``; ``book_TLF`` is its first T rows
+    threads   how many work on it; None: BML_NUM_THREADS, else 1. The result does not depend on it
     NaN       cells no row names are NaN; NaN, zero and infinite values are data and pass unchanged
     raises    TypeError (dtype, byte order, not an array); ValueError (shape, ``out``, or data: level < 1,
               side not 0 or 1, conflicting duplicates; the row is named, counted from 0)
@@ -73,7 +75,8 @@ def tall_to_wide(
     if kind not in _arrays.FLOATS:
         raise TypeError(f"{where}: dtype must be float64 or float32, not {kind}")
 
-    n_times = int(_count_times(ts))
+    n_threads = _arrays.threads(where, threads)
+    n_times = int(_count_times(ts, n_threads))
     in_order = n_times >= 0
     times = np.empty(n_times, np.int64) if in_order else np.unique(ts)
     shape = (len(times), n_levels, 4)
@@ -83,7 +86,9 @@ def tall_to_wide(
     owner = np.full(n_levels * n_sides * (1 if in_order else len(times)), -1, np.int64)
     duplicate = np.zeros(len(times), np.int32)
     counts = np.zeros(3, np.int64)
-    told = _tall_to_wide(ts, level, fields, side, batch, keep, in_order, times, book, duplicate, owner, counts)
+    told = _tall_to_wide(
+        ts, level, fields, side, batch, keep, in_order, times, book, duplicate, owner, counts, n_threads
+    )
     _errors.check(where, told, {"ts_ns_N": ts, "level_N": level, "side_N": side})
     return TallToWide(times, book, duplicate, *(int(n) for n in counts))
 
@@ -110,7 +115,7 @@ def _room(
 
 
 @specification
-def _count_times(ts_ns_N: Int64) -> int:
+def _count_times(ts_ns_N: Int64, threads: int) -> int:
     """How many distinct times; -1 when they are not in order."""
     count = 1 if len(ts_ns_N) > 0 else 0
     for i in range(1, len(ts_ns_N)):
@@ -184,7 +189,7 @@ def _settle(
 @specification
 def _tall_to_wide(
     ts_ns_N: Int64, level_N: Int32, columns: tuple[Floats, ...], side_N: Int8, batch_N: Int64, keep: int,
-    in_order: bool, ts_ns_T: Int64, book_TLF: Floats, duplicate_T: Int32, owner: Int64, counts: Int64,
+    in_order: bool, ts_ns_T: Int64, book_TLF: Floats, duplicate_T: Int32, owner: Int64, counts: Int64, threads: int,
 ) -> _errors.Told:  # fmt: skip
     """``counts`` = deep, duplicate, conflict. In order: writes ``ts_ns_T``, ``owner`` holds one snapshot's cells;
     else ``ts_ns_T`` is given, sorted and unique, and ``owner`` holds all cells. An empty ``batch_N`` is none."""

@@ -6,7 +6,8 @@ namespace bml::bind {
 namespace {
 
 template <class T>
-void run(const Array<T>& book, const Array<std::int64_t>& edges, Array<T>& out, Array<float>& coverage) {
+void run(const Array<T>& book, const Array<std::int64_t>& edges, const Array<T>& out,
+         const Array<float>& coverage, int) {
     require(book.ndim() == 3 && book.shape(2) == 4, "book_TLF", "wrong shape");
     require(edges.size() >= 1, "edges", "empty");
     const std::int64_t n_times = book.shape(0), n_levels = book.shape(1), n_bins = edges.size() - 1;
@@ -24,7 +25,7 @@ void run(const Array<T>& book, const Array<std::int64_t>& edges, Array<T>& out, 
 template <class T>
 void add(py::module_& m) {
     m.def("bin_depth", &run<T>, py::arg("book_TLF").noconvert(), py::arg("edges").noconvert(),
-          py::arg("book_TDF").noconvert(), py::arg("coverage_TD2").noconvert());
+          py::arg("book_TDF").noconvert(), py::arg("coverage_TD2").noconvert(), py::arg("threads"));
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
+// Compiled once for every instruction set of setup.py, as bml.kernels._core_v3 and so on; Python loads one of
+// them. BML_MODULE is the module's name.
 #include "arrays.hpp"
 
-PYBIND11_MODULE(_core, m) {
+PYBIND11_MODULE(BML_MODULE, m) {
     using bml::What;
     m.doc() = "The compiled kernels. Call them through bml.kernels, which checks arrays and words errors.";
     bml::bind::add_tall_to_wide(m);
@@ -8,6 +10,7 @@ PYBIND11_MODULE(_core, m) {
     bml::bind::add_depth_profile(m);
     bml::bind::add_bin_depth(m);
     bml::bind::add_daily_moments(m);
+    bml::bind::add_pool(m);
     pybind11::dict codes;
     codes["LEVEL_BELOW_ONE"] = static_cast<int>(What::level_below_one);
     codes["SIDE_UNKNOWN"] = static_cast<int>(What::side_unknown);

@@ -6,8 +6,9 @@ namespace bml::bind {
 namespace {
 
 template <class T>
-void run(const Array<T>& x, Array<std::int64_t>& count, Array<double>& mean, Array<double>& m2,
-         Array<double>& m3, Array<double>& m4, Array<double>& total) {
+void run(const Array<T>& x, const Array<std::int64_t>& count, const Array<double>& mean,
+         const Array<double>& m2, const Array<double>& m3, const Array<double>& m4,
+         const Array<double>& total, int) {
     require(x.ndim() == 2, "x_TV", "not 2-D");
     const std::int64_t n_times = x.shape(0), n = x.shape(1);
     const T* from = input(x, n_times * n, "x_TV");
@@ -22,7 +23,7 @@ template <class T>
 void add(py::module_& m) {
     m.def("daily_moments", &run<T>, py::arg("x_TV").noconvert(), py::arg("count_V").noconvert(),
           py::arg("mean_V").noconvert(), py::arg("m2_V").noconvert(), py::arg("m3_V").noconvert(),
-          py::arg("m4_V").noconvert(), py::arg("total_V").noconvert());
+          py::arg("m4_V").noconvert(), py::arg("total_V").noconvert(), py::arg("threads"));
 }
 
 }  // namespace

@@ -6,7 +6,7 @@ namespace bml::bind {
 namespace {
 
 template <class T>
-void run(const Array<T>& book, Array<std::int64_t>& count) {
+void run(const Array<T>& book, const Array<std::int64_t>& count, int) {
     require(book.ndim() == 3 && book.shape(2) == 4, "book_TLF", "wrong shape");
     const std::int64_t n_times = book.shape(0), n_levels = book.shape(1);
     const T* from = input(book, n_times * n_levels * 4, "book_TLF");
@@ -18,8 +18,10 @@ void run(const Array<T>& book, Array<std::int64_t>& count) {
 }  // namespace
 
 void add_depth_profile(py::module_& m) {
-    m.def("depth_profile", &run<double>, py::arg("book_TLF").noconvert(), py::arg("count_L2").noconvert());
-    m.def("depth_profile", &run<float>, py::arg("book_TLF").noconvert(), py::arg("count_L2").noconvert());
+    m.def("depth_profile", &run<double>, py::arg("book_TLF").noconvert(), py::arg("count_L2").noconvert(),
+          py::arg("threads"));
+    m.def("depth_profile", &run<float>, py::arg("book_TLF").noconvert(), py::arg("count_L2").noconvert(),
+          py::arg("threads"));
 }
 
 }  // namespace bml::bind

@@ -7,8 +7,8 @@ namespace {
 
 template <class T>
 Told run(const Array<std::int64_t>& ts_ns, const Array<T>& values, const Array<std::int64_t>& grid_ns,
-         std::int64_t max_age_ns, std::int32_t method, Array<T>& out, Array<std::int64_t>& source,
-         Array<std::int64_t>& age_ns) {
+         std::int64_t max_age_ns, std::int32_t method, const Array<T>& out, const Array<std::int64_t>& source,
+         const Array<std::int64_t>& age_ns, int) {
     const std::int64_t n = ts_ns.size(), n_grid = grid_ns.size();
     require(values.ndim() == 2, "values_TX", "not 2-D");
     require(max_age_ns >= 0, "max_age_ns", "negative");
@@ -26,7 +26,8 @@ template <class T>
 void add(py::module_& m) {
     m.def("resample_grid", &run<T>, py::arg("ts_ns_T").noconvert(), py::arg("values_TX").noconvert(),
           py::arg("grid_ns_G").noconvert(), py::arg("max_age_ns"), py::arg("method"),
-          py::arg("values_GX").noconvert(), py::arg("source_G").noconvert(), py::arg("age_ns_G").noconvert());
+          py::arg("values_GX").noconvert(), py::arg("source_G").noconvert(), py::arg("age_ns_G").noconvert(),
+          py::arg("threads"));
 }
 
 }  // namespace

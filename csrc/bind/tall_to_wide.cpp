@@ -1,18 +1,15 @@
 #include "bml/tall_to_wide.hpp"
 
-#include <pybind11/stl.h>
-
 #include "arrays.hpp"
 
 namespace bml::bind {
 namespace {
 
 template <class In, class Out, int K>
-Told run(const Array<std::int64_t>& ts_ns, const Array<std::int32_t>& level,
-         const std::array<Array<In>, K>& columns, const Array<std::int8_t>& side,
-         const Array<std::int64_t>& batch, std::int32_t keep, bool sorted, Array<std::int64_t>& times,
-         Array<Out>& book, Array<std::int32_t>& duplicate, Array<std::int64_t>& owner,
-         Array<std::int64_t>& counts) {
+Told run(const Array<std::int64_t>& ts_ns, const Array<std::int32_t>& level, const Columns<In, K>& columns,
+         const Array<std::int8_t>& side, const Array<std::int64_t>& batch, std::int32_t keep, bool sorted,
+         const Array<std::int64_t>& times, const Array<Out>& book, const Array<std::int32_t>& duplicate,
+         const Array<std::int64_t>& owner, const Array<std::int64_t>& counts, int) {
     const std::int64_t n = ts_ns.size(), n_times = times.size();
     require(book.ndim() == 3 && book.shape(0) == n_times && book.shape(2) == 4, "book_TLF", "wrong shape");
     require(keep >= 0 && keep <= 2, "keep", "not 0, 1 or 2");
@@ -43,10 +40,11 @@ void add(py::module_& m) {
     m.def("tall_to_wide", &run<In, Out, K>, py::arg("ts_ns_N").noconvert(), py::arg("level_N").noconvert(),
           py::arg("columns").noconvert(), py::arg("side_N").noconvert(), py::arg("batch_N").noconvert(),
           py::arg("keep"), py::arg("sorted"), py::arg("ts_ns_T").noconvert(), py::arg("book_TLF").noconvert(),
-          py::arg("duplicate_T").noconvert(), py::arg("owner").noconvert(), py::arg("counts").noconvert());
+          py::arg("duplicate_T").noconvert(), py::arg("owner").noconvert(), py::arg("counts").noconvert(),
+          py::arg("threads"));
 }
 
-std::int64_t count(const Array<std::int64_t>& ts_ns) {
+std::int64_t count(const Array<std::int64_t>& ts_ns, int) {
     const std::int64_t* times = input(ts_ns, ts_ns.size(), "ts_ns_N");
     const std::int64_t n = ts_ns.size();
     const py::gil_scoped_release release;
@@ -56,7 +54,7 @@ std::int64_t count(const Array<std::int64_t>& ts_ns) {
 }  // namespace
 
 void add_tall_to_wide(py::module_& m) {
-    m.def("count_times", &count, py::arg("ts_ns_N").noconvert());
+    m.def("count_times", &count, py::arg("ts_ns_N").noconvert(), py::arg("threads"));
     add<double, double, 4>(m);
     add<double, float, 4>(m);
     add<float, float, 4>(m);

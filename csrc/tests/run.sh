@@ -1,15 +1,22 @@
 #!/usr/bin/env bash
-# Compiles every header alone, then builds and runs native_test under ASan and UBSan. CXX chooses the compiler.
+# Compiles every header alone, then builds and runs the native tests under ASan and UBSan, and those of threads under
+# TSan too. CXX chooses the compiler.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-flags=(-std=c++20 -Wall -Wextra -Wconversion -Werror -Icsrc/include)
+flags=(-std=c++20 -Wall -Wextra -Wconversion -Werror -Wno-psabi -Icsrc/include)
 
 for header in csrc/include/bml/*.hpp; do
     echo "#include \"${header#csrc/include/}\"" >"$scratch/alone.cpp"
     "${CXX:-g++}" "${flags[@]}" -fsyntax-only "$scratch/alone.cpp"
 done
-"${CXX:-g++}" "${flags[@]}" -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all \
-    csrc/tests/native_test.cpp -o "$scratch/native_test"
-"$scratch/native_test"
+build() {  # NAME SANITIZERS
+    "${CXX:-g++}" "${flags[@]}" -O1 -g -pthread -fsanitize="$2" -fno-sanitize-recover=all "csrc/tests/$1.cpp" -o "$scratch/$1"
+}
+for name in native_test pool_test; do
+    build "$name" address,undefined
+    "$scratch/$name"
+done
+build pool_test thread
+setarch -R "$scratch/pool_test"  # this sanitizer cannot place its shadow beside all randomised addresses

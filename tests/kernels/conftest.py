@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from bml.kernels import _isa
 from bml.kernels._backend import BACKENDS, use
 
 
@@ -27,5 +28,6 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def backends() -> list[str]:
-    """The backends to compare inside one test."""
-    return tested_backends()
+    """The backends to compare inside one test; every build of the compiled one that runs here ("compiled v3")."""
+    builds = [f"compiled {cpu}" for cpu in (_isa.runnable() if "compiled" in tested_backends() else [])]
+    return builds + [backend for backend in tested_backends() if backend != "compiled"]

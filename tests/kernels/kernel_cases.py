@@ -91,8 +91,8 @@ def series(draw: st.DrawFn) -> Any:
 
 
 def outcome(kernel: Kernel, call: Call, backend: str) -> Any:
-    """What a call comes to: its arrays and numbers, or the refusal."""
-    with use(backend):
+    """What a call comes to on a backend ("spec", "compiled v3"): its arrays and numbers, or the refusal."""
+    with use(*backend.split()):
         try:
             result = kernel.run(call)
         except (TypeError, ValueError) as error:
