@@ -13,7 +13,7 @@ targets=("$@")
 if [ ${#targets[@]} -eq 0 ]; then
     for file in csrc/fuzz/*.cpp; do targets+=("$(basename "$file" .cpp)"); done
 fi
-flags=(-std=c++20 -O1 -g -ffp-contract=off "-march=${FUZZ_MARCH:-native}" -Wall -Wextra -Icsrc/include -pthread
+flags=(-std=c++20 -O1 -g -ffp-contract=off "-march=${FUZZ_MARCH:-native}" -Wall -Wextra -Wno-psabi -Icsrc/include -pthread
     -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all)
 for target in "${targets[@]}"; do
     out=build/fuzz/$target
