@@ -25,6 +25,7 @@ VARIABLE = "BML_KERNELS"
 BACKENDS = ("compiled", "numba", "spec")
 
 _runner = ""  # a build of the compiled module, "numba" or "spec"; set at the end of this module
+inputs_are_frozen = False  # specifications are Python, which could write to an input
 _helpers: list[Callable[..., Any]] = []  # plain functions that specifications call
 
 
@@ -93,12 +94,17 @@ def use(backend: str, cpu: str | None = None) -> Iterator[None]:
 
     ``cpu`` names the build of the compiled module ("v2", "v3", "v4"); None is the one of every day.
     """
-    global _runner
-    before, _runner = _runner, _runner_of(backend, cpu)
+    before = _runner
+    _run_on(_runner_of(backend, cpu))
     try:
         yield
     finally:
-        _runner = before
+        _run_on(before)
+
+
+def _run_on(runner: str) -> None:
+    global _runner, inputs_are_frozen
+    _runner, inputs_are_frozen = runner, runner in BACKENDS
 
 
 def _runner_of(backend: str, cpu: str | None = None) -> str:
@@ -132,4 +138,4 @@ def _from_environment() -> str:
     return _runner_of(wanted)
 
 
-_runner = _from_environment()
+_run_on(_from_environment())
