@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import timeit
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,18 +54,24 @@ class Line:
     @contextmanager
     def race(self, size: Size) -> Iterator[tuple[Race, int]]:
         """The race of this line and the bytes of its memcpy; memory is let go at the end."""
-        call = self._call(size)
+        call = self.call(size)
         result = self.kernel.run(call)
         traffic = bytes_of(call, result)
         call = _reusing(self.kernel, call, result)
         yield Race(self._contenders(call, traffic, size), size.rounds, size.patience_s), traffic
 
-    def _call(self, size: Size) -> Call:
+    def call(self, size: Size) -> Call:
+        """The arguments, without ``out`` and ``threads``."""
         call = self.kernel.examples[self.example](np.random.default_rng(1), size.times, size.levels)
         parameters = inspect.signature(self.kernel.call).parameters
         if "level_N" not in parameters:
             call = Call(tuple(_float32(x) for x in call.args), call.kwargs)
         return Call(call.args, call.kwargs | ({"dtype": np.float32} if "dtype" in parameters else {}))
+
+    def small_s(self) -> float:
+        """Seconds of a call on a 10 x 10 input: nearly all of it is the way in and out."""
+        call = self.call(Size(times=10, levels=10))
+        return min(timeit.repeat(partial(self.kernel.run, call), number=1000, repeat=5)) / 1000
 
     def _contenders(self, call: Call, traffic: int, size: Size) -> dict[str, Contender]:
         threaded = "threads" in inspect.signature(self.kernel.call).parameters

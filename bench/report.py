@@ -50,8 +50,16 @@ def read(path: Path) -> tuple[list[dict[str, Any]], str]:
 def table(lines: list[dict[str, Any]]) -> str:
     """The lines as a table in Markdown."""
     rows = [
-        ["kernel, input", "ms", "GB/s", "of memcpy", "on 2 threads", "times as long as the kernel on one thread"],
-        ["---", "--:", "--:", "--:", "--:", "---"],
+        [
+            "kernel, input",
+            "ms",
+            "GB/s",
+            "of memcpy",
+            "on 2 threads",
+            "10 x 10, us",
+            "times as long as the kernel on one thread",
+        ],
+        ["---", "--:", "--:", "--:", "--:", "--:", "---"],
     ]
     for info in lines:
         found = figures(info)
@@ -60,11 +68,11 @@ def table(lines: list[dict[str, Any]]) -> str:
         ms, rounds = info["median_s"][OWN] * 1e3, info["rounds"]
         few = {name: f" ({rounds[name]} of {rounds[OWN]} rounds)" for name in found if rounds[name] < rounds[OWN]}
         peers = [f"{name} {ratio:.1f}{few.get(name, '')}" for name, ratio in sorted(found.items(), key=lambda x: x[1])]
-        shares = [f"{copied:.2f}", "" if both is None else f"{both:.2f}"]
+        shares = [f"{copied:.2f}", "" if both is None else f"{both:.2f}", f"{info['small_s'] * 1e6:.1f}"]
         rows.append([info["line"], f"{ms:.1f}", f"{info['gb_per_s']:.1f}", *shares, ", ".join(peers)])
-    widths = [max(len(row[k]) for row in rows) for k in range(5)]
+    widths = [max(len(row[k]) for row in rows) for k in range(6)]
     return "\n".join(
-        "| " + " | ".join([x.ljust(w) for x, w in zip(row, widths, strict=False)] + row[5:]) + " |" for row in rows
+        "| " + " | ".join([x.ljust(w) for x, w in zip(row, widths, strict=False)] + row[6:]) + " |" for row in rows
     )
 
 

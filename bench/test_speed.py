@@ -13,5 +13,10 @@ from bench.lines import Line, Size, lines
 def test_speed(line: Line, size: Size, benchmark: Any) -> None:
     with line.race(size) as (race, traffic):
         benchmark.pedantic(race.first, setup=race.others, rounds=size.rounds, iterations=1)
-        benchmark.extra_info |= {"line": line.name, "times": size.times, "levels": size.levels}
+        benchmark.extra_info |= {
+            "line": line.name,
+            "times": size.times,
+            "levels": size.levels,
+            "small_s": line.small_s(),
+        }
         benchmark.extra_info |= race.summary(traffic)
