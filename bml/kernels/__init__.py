@@ -1,8 +1,9 @@
 """Order-book kernels: numpy arrays in, named tuples out; imports numpy and nothing heavier.
 
-``tall_to_wide`` rows to a book, ``resample_grid`` to a common grid, ``depth_profile`` and ``bin_depth`` for depth,
-``daily_moments`` and ``merge_moments`` for statistics. Beside each function stands its specification, a plain loop
-that the compiled code equals; ``BML_KERNELS=numba`` runs that loop under numba where there is no compiler.
+``tall_to_wide`` rows to a book, ``resample_grid`` to a common grid, ``depth_profile``, ``occupied_edges`` and
+``bin_depth`` for depth, ``daily_moments`` and ``merge_moments`` for statistics. Beside each function stands its
+specification, a plain loop that the compiled code equals; ``BML_KERNELS=numba`` runs that loop under numba where
+there is no compiler.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from bml.kernels._bin_depth import Binned, bin_depth
 from bml.kernels._daily_moments import Moments, daily_moments, merge_moments
 from bml.kernels._depth_profile import depth_profile
+from bml.kernels._occupied_edges import occupied_edges
 from bml.kernels._resample_grid import Resampled, resample_grid
 from bml.kernels._tall_to_wide import TallToWide, tall_to_wide
 
@@ -22,6 +24,7 @@ __all__ = [
     "daily_moments",
     "depth_profile",
     "merge_moments",
+    "occupied_edges",
     "resample_grid",
     "tall_to_wide",
 ]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bml.kernels import _bin_depth, _daily_moments, _depth_profile, _resample_grid, _tall_to_wide
+from bml.kernels import _bin_depth, _daily_moments, _depth_profile, _occupied_edges, _resample_grid, _tall_to_wide
 from bml.kernels._backend import Dispatch
 from bml.types import NS_PER_S, Floats
 
@@ -132,6 +132,23 @@ def _book_and_edges(rng: np.random.Generator, times: int, levels: int) -> Call:
     return Call((book(rng, times, levels), edges))
 
 
+def _book_and_edges_each(rng: np.random.Generator, times: int, levels: int) -> Call:
+    """Edges that follow an occupied depth between three quarters of the levels and all of them."""
+    near, deep = max(1, levels // 20), 10
+    depth = rng.integers(levels * 3 // 4, levels + 1, (times, 1))
+    edges = np.hstack([np.tile(np.arange(near), (times, 1)), near + np.arange(deep + 1) * (depth - near) // deep])
+    return Call((book(rng, times, levels), edges))
+
+
+def _book_cut(rng: np.random.Generator, times: int, levels: int) -> Call:
+    """A book whose last quantities are zero or absent, by snapshot."""
+    book_TLF = book(rng, times, levels)
+    beyond = np.arange(levels) >= rng.integers(0, levels + 1, (times, 1))
+    book_TLF[..., 1::2][beyond] = 0.0
+    book_TLF[::3][beyond[::3]] = np.nan
+    return Call((book_TLF, max(1, levels // 20), 10))
+
+
 def _series(rng: np.random.Generator, times: int, levels: int) -> Call:
     return Call((book(rng, times, levels).reshape(times, -1),))
 
@@ -156,6 +173,14 @@ KERNELS = (
         {"forward_fill": _samples, "linear": _samples_linear},
     ),
     Kernel("depth_profile", _depth_profile.depth_profile, (_depth_profile._depth_profile,), {"book": _book}),
-    Kernel("bin_depth", _bin_depth.bin_depth, (_bin_depth._bin_depth,), {"near_and_ten": _book_and_edges}),
+    Kernel(
+        "occupied_edges", _occupied_edges.occupied_edges, (_occupied_edges._occupied_edges,), {"cut_book": _book_cut}
+    ),
+    Kernel(
+        "bin_depth",
+        _bin_depth.bin_depth,
+        (_bin_depth._bin_depth,),
+        {"near_and_ten": _book_and_edges, "occupied": _book_and_edges_each},
+    ),
     Kernel("daily_moments", _daily_moments.daily_moments, (_daily_moments._daily_moments,), {"book": _series}),
 )

@@ -8,7 +8,7 @@ namespace {
 template <class T>
 void run(const Array<T>& x, const Array<std::int64_t>& count, const Array<double>& mean,
          const Array<double>& m2, const Array<double>& m3, const Array<double>& m4,
-         const Array<double>& total, int) {
+         const Array<double>& total, int threads) {
     require(x.ndim() == 2, "x_TV", "not 2-D");
     const std::int64_t n_times = x.shape(0), n = x.shape(1);
     const T* from = input(x, n_times * n, "x_TV");
@@ -16,7 +16,7 @@ void run(const Array<T>& x, const Array<std::int64_t>& count, const Array<double
                           output(m2, n, "m2_V"),       output(m3, n, "m3_V"),
                           output(m4, n, "m4_V"),       output(total, n, "total_V")};
     const py::gil_scoped_release release;
-    daily_moments(from, n_times, n, to);
+    daily_moments(from, n_times, n, to, threads);
 }
 
 template <class T>

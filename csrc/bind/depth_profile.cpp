@@ -6,13 +6,13 @@ namespace bml::bind {
 namespace {
 
 template <class T>
-void run(const Array<T>& book, const Array<std::int64_t>& count, int) {
+void run(const Array<T>& book, const Array<std::int64_t>& count, int threads) {
     require(book.ndim() == 3 && book.shape(2) == 4, "book_TLF", "wrong shape");
     const std::int64_t n_times = book.shape(0), n_levels = book.shape(1);
     const T* from = input(book, n_times * n_levels * 4, "book_TLF");
     std::int64_t* to = output(count, n_levels * 2, "count_L2");
     const py::gil_scoped_release release;
-    depth_profile(from, n_times, n_levels, to);
+    depth_profile(from, n_times, n_levels, to, threads);
 }
 
 }  // namespace

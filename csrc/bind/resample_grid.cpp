@@ -8,7 +8,7 @@ namespace {
 template <class T>
 Told run(const Array<std::int64_t>& ts_ns, const Array<T>& values, const Array<std::int64_t>& grid_ns,
          std::int64_t max_age_ns, std::int32_t method, const Array<T>& out, const Array<std::int64_t>& source,
-         const Array<std::int64_t>& age_ns, int) {
+         const Array<std::int64_t>& age_ns, int threads) {
     const std::int64_t n = ts_ns.size(), n_grid = grid_ns.size();
     require(values.ndim() == 2, "values_TX", "not 2-D");
     require(max_age_ns >= 0, "max_age_ns", "negative");
@@ -19,7 +19,7 @@ Told run(const Array<std::int64_t>& ts_ns, const Array<T>& values, const Array<s
                        output(age_ns, n_grid, "age_ns_G")};
     const std::int64_t* grid = input(grid_ns, n_grid, "grid_ns_G");
     const py::gil_scoped_release release;
-    return told(resample_grid(in, grid, max_age_ns, static_cast<Method>(method), to));
+    return told(resample_grid(in, grid, max_age_ns, static_cast<Method>(method), to, threads));
 }
 
 template <class T>

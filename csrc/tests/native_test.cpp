@@ -1,4 +1,5 @@
 // The headers alone, without Python: values and refusals by hand. Run by run.sh under ASan and UBSan.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <limits>
@@ -8,6 +9,7 @@
 #include "bml/daily_moments.hpp"
 #include "bml/depth_profile.hpp"
 #include "bml/error.hpp"
+#include "bml/occupied_edges.hpp"
 #include "bml/resample_grid.hpp"
 #include "bml/tall_to_wide.hpp"
 #include "bml/times.hpp"
@@ -125,54 +127,159 @@ void test_resample_grid() {
     std::vector<int64_t> source(6), age(6);
     const bml::Samples<double> in{4, 1, ts.data(), value.data()};
     const bml::OnGrid<double> to{6, out.data(), source.data(), age.data()};
-    CHECK(!bml::resample_grid(in, grid.data(), 5, bml::Method::forward_fill, to));
+    CHECK(!bml::resample_grid(in, grid.data(), 5, bml::Method::forward_fill, to, 1));
     CHECK(equal(out, {1, nan, 2, 2, nan, 8}));
     CHECK(source == std::vector<int64_t>({0, -1, 1, 1, -1, 3}) &&
           age == std::vector<int64_t>({0, -1, 0, 5, -1, 0}));
-    CHECK(!bml::resample_grid(in, grid.data(), 5, bml::Method::linear, to));
+    CHECK(!bml::resample_grid(in, grid.data(), 5, bml::Method::linear, to, 1));
     CHECK(equal(out, {1, nan, 2, 3, nan, 8}));
-    CHECK(!bml::resample_grid(in, grid.data(), highest, bml::Method::forward_fill, to));
+    CHECK(!bml::resample_grid(in, grid.data(), highest, bml::Method::forward_fill, to, 1));
     CHECK(source == std::vector<int64_t>({0, -1, 1, 1, 2, 3}));  // 9 - lowest does not fit 64 bits: too old
     const std::vector<int64_t> bad = {1, 1};
     const bml::Samples<double> still{2, 1, bad.data(), value.data()};
-    CHECK(bml::resample_grid(still, grid.data(), 5, bml::Method::linear, to).row == 1);
+    CHECK(bml::resample_grid(still, grid.data(), 5, bml::Method::linear, to, 1).row == 1);
     const bml::OnGrid<double> two{2, out.data(), source.data(), age.data()};
-    CHECK(bml::resample_grid(in, bad.data(), 5, bml::Method::linear, two).what ==
+    CHECK(bml::resample_grid(in, bad.data(), 5, bml::Method::linear, two, 1).what ==
           bml::What::grid_not_increasing);
 }
 
-void test_depth() {
+// Rows written past the cache, from any place in memory: the values that plain writing gives.
+void test_stream() {
+    std::vector<float> from(301), to(301);
+    for (std::size_t i = 0; i < from.size(); ++i) from[i] = static_cast<float>(i);
+    for (std::size_t skip = 0; skip < 17; ++skip)
+        for (const std::size_t n : {0U, 1U, 20U, 284U}) {
+            std::fill(to.begin(), to.end(), -1.0F);
+            bml::stream_row(
+                to.data() + skip, static_cast<int64_t>(n),
+                [&](int64_t x, int64_t some, float* at) { std::copy_n(from.data() + x, some, at); });
+            bml::stream_end();
+            bool same = std::equal(from.begin(), from.begin() + static_cast<int64_t>(n), to.data() + skip);
+            for (std::size_t i = 0; i < to.size(); ++i) same &= (to[i] == -1) == (i < skip || i >= skip + n);
+            CHECK(same);
+        }
+}
+
+void test_depth_by_hand() {
     const std::vector<double> book = {10, 1, 20, nan, 9, 3,   21, 0, nan, nan, 22, 0,
                                       10, 0, 20, 5,   9, nan, 21, 5, 8,   2,   22, 5};
     std::vector<int64_t> count(6);
-    bml::depth_profile(book.data(), 2, 3, count.data());
+    bml::depth_profile(book.data(), 2, 3, count.data(), 1);
     CHECK(count == std::vector<int64_t>({1, 1, 1, 1, 1, 1}));
     const std::vector<int64_t> edges = {0, 1, 3};
     std::vector<double> out(16);
     std::vector<float> share(8);
-    bml::bin_depth(book.data(), 2, 3, edges.data(), 2, out.data(), share.data());
+    bml::bin_depth(book.data(), 2, 3, edges.data(), 2, false, out.data(), share.data(), 1);
     CHECK(equal(out, {10, 1, nan, nan, 9, 3, 21.5, 0, 10, 0, 20, 5, 8, 2, 21.5, 10}));
     CHECK(share == std::vector<float>({1, 0, 0.5, 1, 1, 1, 0.5, 1}));
+    const std::vector<int64_t> each = {1, 1, 3, 3, 3, 3};  // an empty bin, then all levels; then none at all
+    bml::bin_depth(book.data(), 2, 3, each.data(), 2, true, out.data(), share.data(), 1);
+    CHECK(equal(out, {nan, nan, nan, nan, 9, 3, 21.5, 0, nan, nan, nan, nan, nan, nan, nan, nan}));
+    CHECK(share == std::vector<float>({0, 0, 0.5, 1, 0, 0, 0, 0}));
+    std::vector<int64_t> found(8);
+    bml::occupied_edges(book.data(), 2, 3, 1, 2, found.data(), 1);
+    CHECK(found == std::vector<int64_t>({0, 1, 2, 2, 0, 1, 2, 3}));
+    bml::occupied_edges(book.data(), 2, 0, 1, 2, found.data(), 1);
+    CHECK(found == std::vector<int64_t>(8, 0));
 }
 
+// The lane rule as a plain loop: quantity, price * quantity or price of levels [start, stop).
+double lane_sum(const std::vector<double>& px, const std::vector<double>& qty, int64_t start, int64_t stop,
+                int what) {
+    double lane[8] = {};
+    for (auto l = static_cast<std::size_t>(start); l < static_cast<std::size_t>(stop); ++l)
+        if (!std::isnan(px[l]) && !std::isnan(qty[l]))
+            lane[l % 8] += what == 0 ? qty[l] : what == 1 ? px[l] * qty[l] : px[l];
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+}
+
+// Exactly as long as the levels, so that the sanitizer sees a load too far; every bin of every length.
+void test_fold_forms() {
+    for (const std::size_t levels : {1U, 7U, 8U, 9U, 29U}) {
+        std::vector<double> column[4], cells(4 * levels);
+        for (std::size_t f = 0; f < 4; ++f)
+            for (std::size_t l = 0; l < levels; ++l) {
+                const double x =
+                    f % 2 ? 0.1 * static_cast<double>(l * 7 % 5) : 1e5 + 0.01 * static_cast<double>(l * f);
+                column[f].push_back((l + f) % 6 == 5 ? nan : x);
+                cells[4 * l + f] = column[f][l];
+            }
+        const double* const pointer[4] = {column[0].data(), column[1].data(), column[2].data(),
+                                          column[3].data()};
+        for (int64_t start = 0; start <= static_cast<int64_t>(levels); ++start)
+            for (int64_t stop = start; stop <= static_cast<int64_t>(levels); ++stop) {
+                const int64_t edges[2] = {start, stop};
+                std::vector<double> a(4), b(4);
+                std::vector<float> c(2), d(2);
+                bml::bin_depth(cells.data(), 1, static_cast<int64_t>(levels), edges, 1, false, a.data(),
+                               c.data(), 1);
+                bml::fold_columns(pointer, static_cast<int64_t>(levels), edges, 1, b.data(), d.data());
+                CHECK(equal(a, b) && c == d);
+                for (std::size_t k = 0; k < 2; ++k) {
+                    const auto sum = [&](int what) {
+                        return lane_sum(column[2 * k], column[2 * k + 1], start, stop, what);
+                    };
+                    const double present =
+                        std::round(static_cast<double>(c[k]) * static_cast<double>(stop - start));
+                    double px = sum(1) / sum(0);
+                    if (present == 1 || sum(0) == 0) px = sum(2) / present;
+                    CHECK(equal({a[2 * k], a[2 * k + 1]},
+                                {present > 0 ? px : nan, present > 0 ? sum(0) : nan}));
+                }
+            }
+    }
+}
+
+struct Moments {
+    std::vector<int64_t> count;
+    std::vector<double> mean, m2, m3, m4, total;
+    explicit Moments(std::size_t n) : count(n), mean(n), m2(n), m3(n), m4(n), total(n) {}
+    bml::MomentArrays arrays() {
+        return {count.data(), mean.data(), m2.data(), m3.data(), m4.data(), total.data()};
+    }
+    bool operator==(const Moments& b) const {
+        return count == b.count && equal(mean, b.mean) && equal(m2, b.m2) && equal(m3, b.m3) &&
+               equal(m4, b.m4) && equal(total, b.total);
+    }
+};
+
 void test_daily_moments() {
-    constexpr int64_t rows = 200, columns = 67;  // more than a block and a strip
+    constexpr int64_t rows = 600, columns = 515;  // more than two blocks and a strip
     std::vector<double> x(rows * columns, 0.1);
     for (std::size_t t = 0; t < rows; ++t) {
         x[t * columns + 1] = nan;
-        x[t * columns + 66] = t % 2 ? 1e5 + 0.01 : 1e5;
+        x[t * columns + 2] = t == 0 ? 1e9 : static_cast<double>(t % 3);
+        x[t * columns + 514] = t % 2 ? 1e5 + 0.01 : 1e5;
     }
-    std::vector<int64_t> count(columns);
-    std::vector<double> mean(columns), m2(columns), m3(columns), m4(columns), total(columns);
-    bml::daily_moments(x.data(), rows, columns,
-                       {count.data(), mean.data(), m2.data(), m3.data(), m4.data(), total.data()});
-    CHECK(count[0] == rows && mean[0] == 0.1 && m2[0] == 0 && m3[0] == 0 && m4[0] == 0);
-    CHECK(count[1] == 0 && total[1] == 0 && m2[1] == 0);
-    CHECK(std::abs(m2[66] / rows - 0.005 * 0.005) < 1e-13 && std::abs(mean[66] - 100000.005) < 1e-10);
-    CHECK(std::abs(m4[66] * rows / (m2[66] * m2[66]) - 1) < 1e-8);
-    bml::daily_moments(x.data(), 0, columns,
-                       {count.data(), mean.data(), m2.data(), m3.data(), m4.data(), total.data()});
-    CHECK(count[66] == 0 && mean[66] == 0);
+    Moments whole(columns);
+    bml::daily_moments(x.data(), rows, columns, whole.arrays(), 1);
+    CHECK(whole.count[0] == rows && whole.mean[0] == 0.1 && whole.m2[0] == 0 && whole.m3[0] == 0 &&
+          whole.m4[0] == 0);
+    CHECK(whole.count[1] == 0 && whole.total[1] == 0 && whole.mean[1] == 0 && whole.m2[1] == 0);
+    const double far = (1e9 - 1) * (1e9 - 1) * 599 / 600;
+    CHECK(std::abs(whole.m2[2] / far - 1) < 1e-10 && std::abs(whole.total[2] - (1e9 + 600)) < 1e-3);
+    const double half = (1e5 + 0.01 - 1e5) / 2;
+    CHECK(std::abs(whole.m2[514] / (rows * half * half) - 1) < 1e-12);
+    CHECK(std::abs(whole.mean[514] - (1e5 + half)) < 1e-10);
+    CHECK(std::abs(whole.m4[514] * rows / (whole.m2[514] * whole.m2[514]) - 1) < 1e-12);
+
+    // fed by pointers, as many rows at a time as there are: the same bits
+    std::vector<bml::PowerSums> state(static_cast<std::size_t>(bml::power_sums_of(columns)));
+    for (int64_t t = 0; t < rows;) {
+        std::vector<std::vector<double>> held;
+        for (int64_t more = std::min<int64_t>({1 + t % 13, rows - t, 256 - t % 256}); more > 0; --more, ++t)
+            held.emplace_back(x.begin() + t * columns, x.begin() + (t + 1) * columns);
+        std::vector<const double*> row;
+        for (const auto& values : held) row.push_back(values.data());
+        bml::add_rows(row.data(), static_cast<int>(row.size()), columns, state.data());
+        if (t % bml::moment_rows == 0 || t == rows)
+            for (auto& sums : state) sums.end_block();
+    }
+    Moments fed(columns);
+    bml::write_moments(state.data(), columns, fed.arrays(), 0, 1);
+    CHECK(fed == whole);
+    bml::daily_moments(x.data(), 0, columns, whole.arrays(), 1);
+    CHECK(whole.count[514] == 0 && whole.mean[514] == 0);
 }
 
 }  // namespace
@@ -181,7 +288,9 @@ int main() {
     test_times();
     test_tall_to_wide();
     test_resample_grid();
-    test_depth();
+    test_stream();
+    test_depth_by_hand();
+    test_fold_forms();
     test_daily_moments();
     std::printf(failures ? "%d failed\n" : "native_test: all passed\n", failures);
     return failures != 0;

@@ -79,14 +79,40 @@ def books_with_edges(draw: st.DrawFn) -> Call:
 
 
 @st.composite
+def wide_books_with_edges(draw: st.DrawFn) -> Call:
+    """Several eights of levels, one row of edges for each snapshot; bins of any width, none too."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    times, levels, bins = draw(st.integers(0, 3)), draw(st.integers(1, 40)), draw(st.integers(1, 6))
+    px = np.round(1e5 + rng.normal(0.0, 10.0, (times, levels, 2)), 2)
+    qty = rng.choice([0.0, 0.1, 1.0], (times, levels, 2), p=draw(st.sampled_from([[1, 0, 0], [0.2, 0.4, 0.4]])))
+    book = np.stack([px, qty], axis=-1).reshape(times, levels, 4)
+    book[rng.random(book.shape) < rng.choice([0.0, 0.1, 0.9])] = np.nan
+    edges = np.sort(rng.integers(0, levels + 1, (times, bins + 1)), axis=1)
+    return Call((book.astype(draw(FLOAT_TYPES)), edges))
+
+
+@st.composite
+def cut_books(draw: st.DrawFn) -> Call:
+    """Books with nothing from some level on, and numbers of bins, none and too many among them."""
+    book = draw(wide_books_with_edges()).args[0]
+    for snapshot in book:
+        snapshot[draw(st.integers(0, book.shape[1])) :] = draw(st.sampled_from([0.0, np.nan]))
+    near, deep = draw(st.integers(0, 45)), draw(st.integers(0, 45))
+    return Call((book, near, deep if near else max(deep, 1)))
+
+
+@st.composite
 def series(draw: st.DrawFn) -> Any:
-    """(T, V) around one block of 64 rows; columns of ticks at any height, constants, gaps."""
-    times, columns = draw(st.sampled_from([0, 1, 2, 5, 63, 64, 65, 130])), draw(st.integers(1, 3))
+    """(T, V) around blocks of 256 rows; columns of ticks at any height, constants, gaps, a first value far off."""
+    times = draw(st.sampled_from([0, 1, 2, 5, 7, 8, 9, 255, 256, 257, 300, 520]))
+    columns = draw(st.sampled_from([1, 2, 3, 9]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     height = rng.choice([0.0, 1.0, 1e5, -3e4], columns)
     tick = rng.choice([0.0, 1e-2, 1.0, 1e3], columns)
     x = height + tick * np.round(rng.standard_t(3, (times, columns)) * rng.choice([1, 10]))
+    x[:1] += draw(st.sampled_from([0.0, 1e3, 1e9]))
     x[rng.random(x.shape) < rng.choice([0.0, 0.1, 0.9])] = np.nan
+    x[: draw(st.sampled_from([0, 8, 260]))] = np.nan
     return x.astype(draw(FLOAT_TYPES))
 
 

@@ -79,13 +79,29 @@ def depth_profile(book: Any) -> Any:
     return np.nansum(book[..., [1, 3]] > 0, axis=0)
 
 
+def occupied_edges(book: Any, near_levels: int, deep_bins: int) -> Any:
+    """The widths of the bins, added up; the deep ones by exact fractions of what is left of the depth."""
+    rows = []
+    for occupied in (book[..., [1, 3]] > 0).any(axis=2):
+        depth = int(max(np.flatnonzero(occupied), default=-1)) + 1
+        rest = max(depth - near_levels, 0)
+        bins = min(deep_bins, rest)
+        ends = [math.floor(Fraction(rest * j, bins)) for j in range(bins + 1)] if bins else [0]
+        near = [int(level < depth) for level in range(near_levels)]
+        deep = np.pad(np.diff(ends), (0, deep_bins - bins))
+        rows.append(np.cumsum([0, *near, *deep]))
+    return np.array(rows, np.int64).reshape(len(book), near_levels + deep_bins + 1)
+
+
 def bin_depth(book: Any, edges: Any) -> tuple[Any, ...]:
     """np.average over masked levels, bin by bin."""
-    out = np.full((len(book), len(edges) - 1, 4), np.nan)
-    coverage = np.zeros((len(book), len(edges) - 1, 2), np.float32)
-    for d, (start, stop) in enumerate(pairwise(edges)):
-        for side in range(2):
-            for t in range(len(book)):
+    edges = np.broadcast_to(edges, (len(book), edges.shape[-1]))
+    bins = edges.shape[1] - 1
+    out = np.full((len(book), bins, 4), np.nan)
+    coverage = np.zeros((len(book), bins, 2), np.float32)
+    for t in range(len(book)):
+        for d, (start, stop) in enumerate(pairwise(edges[t])):
+            for side in range(2 if stop > start else 0):
                 px, qty = book[t, start:stop, 2 * side : 2 * side + 2].astype(np.float64).T
                 ok = ~(np.isnan(px) | np.isnan(qty))
                 coverage[t, d, side] = ok.mean()
@@ -125,6 +141,7 @@ ORACLES = {
     "tall_to_wide": tall_to_wide,
     "resample_grid": resample_grid,
     "depth_profile": depth_profile,
+    "occupied_edges": occupied_edges,
     "bin_depth": bin_depth,
     "daily_moments": daily_moments,
 }

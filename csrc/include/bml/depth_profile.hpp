@@ -3,20 +3,49 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
+
+#include "bml/lanes.hpp"
+#include "bml/parallel.hpp"
 
 namespace bml {
 
-// book (T, L, 4) -> count (L, 2): snapshots with bid_qty > 0 and with ask_qty > 0. NaN is not greater.
+inline constexpr std::int64_t profiled_levels = 128;  // of a unit of work; no effect on the result
+
+// Counts values above 0 in ``n`` columns side by side; rows lie ``stride`` apart. NaN is not above.
 template <class T>
-void depth_profile(const T* book, std::int64_t n_times, std::int64_t n_levels, std::int64_t* count) {
-    std::fill_n(count, 2 * n_levels, std::int64_t{0});
-    for (std::int64_t t = 0; t < n_times; ++t) {
-        const T* row = book + t * n_levels * 4;
-        for (std::int64_t l = 0; l < n_levels; ++l) {
-            count[2 * l] += row[4 * l + 1] > T{0};
-            count[2 * l + 1] += row[4 * l + 3] > T{0};
+void count_above(const T* x, std::int64_t rows, std::int64_t stride, std::int64_t n, std::int64_t* count) {
+    constexpr int at_once = 8;
+    std::int64_t t = 0;
+    for (; t + at_once <= rows; t += at_once) {
+        const T* from = x + t * stride;
+        std::int64_t v = 0;
+        for (; v + n_native <= n; v += n_native) {
+            Mask c;
+            std::memcpy(&c, count + v, sizeof c);
+            for (int r = 0; r < at_once; ++r) {
+                if (v % n_lanes == 0) prefetch(from + r * stride + v, n_lanes, 512);
+                c -= load(from + r * stride + v) > 0;
+            }
+            std::memcpy(count + v, &c, sizeof c);
         }
+        for (; v < n; ++v)
+            for (int r = 0; r < at_once; ++r) count[v] += from[r * stride + v] > T{0};
     }
+    for (; t < rows; ++t)
+        for (std::int64_t v = 0; v < n; ++v) count[v] += x[t * stride + v] > T{0};
+}
+
+// book (T, L, 4) -> count (L, 2): snapshots with bid_qty > 0 and with ask_qty > 0.
+template <class T>
+void depth_profile(const T* book, std::int64_t n_times, std::int64_t n_levels, std::int64_t* count,
+                   int threads) {
+    parallel_for(threads, (n_levels + profiled_levels - 1) / profiled_levels, [=](std::int64_t unit) {
+        const std::int64_t first = unit * profiled_levels, n = std::min(profiled_levels, n_levels - first);
+        std::int64_t above[4 * profiled_levels] = {};  // of all four fields: as fast as of two
+        count_above(book + 4 * first, n_times, 4 * n_levels, 4 * n, above);
+        for (std::int64_t i = 0; i < 2 * n; ++i) count[2 * first + i] = above[2 * i + 1];
+    });
 }
 
 }  // namespace bml
