@@ -5,6 +5,7 @@ Peers as in bench/tall_peers.py, for paired rows without duplicates. Each is che
 
 from __future__ import annotations
 
+import functools
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -209,9 +210,14 @@ def _fused(ts: Any, level: Any, columns: Any, grid: Any, bin_of: Any, max_age_ns
                     out[g, d, 2 * side + 1] = qty_sum
 
 
+@functools.cache
+def _compiled(parallel: bool) -> Any:
+    return numba.njit(parallel=parallel, nogil=True)(_fused)
+
+
 def _numba(parallel: bool) -> Any:
     def prepare(a: SimpleNamespace, like: tuple[Any, ...]) -> Work:
-        out, loop = np.empty_like(like[0]), numba.njit(parallel=parallel, nogil=True)(_fused)
+        out, loop = np.empty_like(like[0]), _compiled(parallel)
         args = a.ts_ns_N, a.level_N, tuple(a.columns), a.grid_ns_G, bin_of_level(a), a.max_age_ns, out
         loop(*args)  # compiles
 

@@ -57,7 +57,7 @@ def table(lines: list[dict[str, Any]]) -> str:
             "of memcpy",
             "on 2 threads",
             "10 x 10, us",
-            "times as long as the kernel on one thread",
+            "others, in times of the kernel on one thread",
         ],
         ["---", "--:", "--:", "--:", "--:", "--:", "---"],
     ]

@@ -44,7 +44,8 @@ void check(Input& in) {
     Vec<int64_t> count(at(n_series), -9);
     Vec<double> mean(at(n_series), 7.0), m2(mean), m3(mean), m4(mean), total(mean);
     bml::daily_moments(x.data(), n_times, n_series,
-                       {count.data(), mean.data(), m2.data(), m3.data(), m4.data(), total.data()});
+                       {count.data(), mean.data(), m2.data(), m3.data(), m4.data(), total.data()},
+                       in.threads());
     for (std::size_t v = 0; v < at(n_series); ++v) {
         const Exact e = moments_of(x, v, at(n_series));
         REQUIRE(count[v] == e.n);

@@ -35,9 +35,10 @@ void check(Input& in) {
     const Vec<T> value = in.values<T>(n * width);
     Vec<T> out(at(n_grid * width), T{7});
     Vec<int64_t> source(at(n_grid), -9), age(at(n_grid), -9);
-    const bml::Error error = bml::resample_grid<T>({n, width, ts.data(), value.data()}, grid.data(), limit,
-                                                   linear ? bml::Method::linear : bml::Method::forward_fill,
-                                                   {n_grid, out.data(), source.data(), age.data()});
+    const bml::Error error =
+        bml::resample_grid<T>({n, width, ts.data(), value.data()}, grid.data(), limit,
+                              linear ? bml::Method::linear : bml::Method::forward_fill,
+                              {n_grid, out.data(), source.data(), age.data()}, in.threads());
     if (first_bad(ts) >= 0 || first_bad(grid) >= 0) {
         const bool of_grid = first_bad(ts) < 0;
         REQUIRE(error.row == first_bad(of_grid ? grid : ts));

@@ -116,16 +116,18 @@ void count_books(const Vec<float>& book) {
     for (const auto method : {bml::Method::forward_fill, bml::Method::linear})
         count(method == bml::Method::linear ? "resample_grid linear" : "resample_grid forward_fill", n, [&] {
             bml::resample_grid<float>({n_times, n_levels * 4, ts.data(), book.data()}, grid.data(), 6 * step,
-                                      method, {n_times, on_grid.data(), source.data(), age.data()});
+                                      method, {n_times, on_grid.data(), source.data(), age.data()}, threads);
         });
     Vec<int64_t> profile(2 * n_levels), edges;
-    count("depth_profile", n, [&] { bml::depth_profile(book.data(), n_times, n_levels, profile.data()); });
+    count("depth_profile", n,
+          [&] { bml::depth_profile(book.data(), n_times, n_levels, profile.data(), threads); });
     for (int64_t l = 0; l <= 10; ++l) edges.push_back(l);
     for (int64_t l = 29; l <= n_levels; l += 19) edges.push_back(l);
     const auto n_bins = static_cast<int64_t>(edges.size()) - 1;
     Vec<float> bins(static_cast<std::size_t>(n_times * n_bins * 4)), coverage(bins.size() / 2);
     count("bin_depth near_and_ten", n, [&] {
-        bml::bin_depth(book.data(), n_times, n_levels, edges.data(), n_bins, bins.data(), coverage.data());
+        bml::bin_depth(book.data(), n_times, n_levels, edges.data(), n_bins, false, bins.data(),
+                       coverage.data(), threads);
     });
     Vec<int64_t> counts(n_levels * 4);
     std::array<Vec<double>, 5> sums;
@@ -133,7 +135,8 @@ void count_books(const Vec<float>& book) {
     count("daily_moments", n, [&] {
         bml::daily_moments(
             book.data(), n_times, n_levels * 4,
-            {counts.data(), sums[0].data(), sums[1].data(), sums[2].data(), sums[3].data(), sums[4].data()});
+            {counts.data(), sums[0].data(), sums[1].data(), sums[2].data(), sums[3].data(), sums[4].data()},
+            threads);
     });
 }
 
