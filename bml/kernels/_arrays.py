@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy import ndarray
 
 from bml.kernels import _backend, _inputs
 
@@ -24,29 +25,45 @@ Array = npt.NDArray[Any]
 MOST_THREADS = 1024
 FLOAT64, FLOAT32 = np.dtype(np.float64), np.dtype(np.float32)
 INT64, INT32, INT8 = np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.int8)
-FLOATS = (FLOAT64, FLOAT32)
+FLOATS, INT64S, INT32S, INT8S = (FLOAT64, FLOAT32), (INT64,), (INT32,), (INT8,)  # made once, as plain takes them
+
+_C_ALIGNED = 0x101  # NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED
 
 # os.environ codes and decodes at every look, which costs more than a small kernel
 _environment: Mapping[bytes, bytes] = getattr(os.environb, "_data", os.environb)
 
 
-def taken(where: str, name: str, value: object, *dtypes: npt.DTypeLike, ndim: int | Sequence[int] = 1) -> Array:
-    """``value`` as an aligned, C-ordered array: itself when it is one, what it holds, else a copy.
+def plain(
+    where: str, name: str, value: object, dtypes: tuple[np.dtype[Any], ...], ndim: int | tuple[int, ...] = 1
+) -> Array:
+    """``value`` as an aligned, C-ordered array of one of ``dtypes``: itself when it is one, what it holds, else a copy.
 
     Where a specification runs, it is read-only: one that writes to its input fails, and numba sees one type.
     """
-    array = value if type(value) is np.ndarray else _inputs.read(where, name, value)
+    array = value if type(value) is ndarray else _inputs.read(where, name, value)
     if array.dtype not in dtypes:
         raise _wrong_dtype(where, name, array, dtypes)
     if array.ndim != ndim and (isinstance(ndim, int) or array.ndim not in ndim):
         allowed = [ndim] if isinstance(ndim, int) else ndim
         raise ValueError(f"{where}: {name} must be {' or '.join(f'{n}-D' for n in allowed)}, not {array.ndim}-D")
-    flags = array.flags
-    if not (flags.c_contiguous and flags.aligned):
+    if array.flags.num & _C_ALIGNED != _C_ALIGNED:
         array = np.require(array, requirements=["C", "A"])
     if _backend.inputs_are_frozen:
         array = array.view()
         array.flags.writeable = False
+    return array
+
+
+def taken(where: str, name: str, value: object, *dtypes: npt.DTypeLike, ndim: int | Sequence[int] = 1) -> Array:
+    """:func:`plain` for dtypes of any spelling."""
+    allowed = ndim if isinstance(ndim, int) else tuple(ndim)
+    return plain(where, name, value, tuple(np.dtype(d) for d in dtypes), allowed)
+
+
+def none(dtype: npt.DTypeLike) -> Array:
+    """What stands for an optional input that was not given: no rows, read-only as inputs are."""
+    array = np.empty(0, dtype)
+    array.flags.writeable = False
     return array
 
 
@@ -77,16 +94,20 @@ def _wrong_dtype(where: str, name: str, array: Array, dtypes: Sequence[npt.DType
     return TypeError(f"{where}: {name} must be {wanted}, not {array.dtype.name}{order}")
 
 
-def same_length(where: str, **arrays: Array) -> None:
-    """All arrays are as long as the first."""
-    if len({len(array) for array in arrays.values()}) == 1:
-        return
-    first, *others = arrays
-    for name in others:
-        if len(arrays[name]) != len(arrays[first]):
-            raise ValueError(
-                f"{where}: {name} has length {len(arrays[name])}, but {first} has length {len(arrays[first])}"
-            )
+def floating(where: str, name: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """``dtype`` as float64 or float32."""
+    kind: np.dtype[Any] = FLOAT64 if dtype is np.float64 else FLOAT32 if dtype is np.float32 else np.dtype(dtype)
+    if kind not in FLOATS:
+        raise TypeError(f"{where}: {name} must be float64 or float32, not {kind}")
+    return kind
+
+
+def same_length(where: str, names: Sequence[str], *arrays: Array) -> None:
+    """All arrays are as long as the first; ``names`` are theirs, more of them do no harm."""
+    length = len(arrays[0])
+    if [*map(len, arrays)].count(length) != len(arrays):
+        name, other = next((name, len(x)) for name, x in zip(names, arrays, strict=False) if len(x) != length)
+        raise ValueError(f"{where}: {name} has length {other}, but {names[0]} has length {length}")
 
 
 def integer(where: str, name: str, value: object, *, least: int) -> int:

@@ -63,7 +63,7 @@ class _Memory:
 
 def column(value: Any) -> Array:
     """The numbers of an Arrow array, or of a stream of one chunk; ValueError when they are not plain memory."""
-    if hasattr(value, "__arrow_c_array__"):
+    if getattr(value, "__arrow_c_array__", None) is not None:
         schema_capsule, array_capsule = value.__arrow_c_array__()
         schema = _Schema.from_address(_pointer(schema_capsule, b"arrow_schema"))
         return _numbers(schema.format, array_capsule, _Array.from_address(_pointer(array_capsule, b"arrow_array")))
@@ -100,11 +100,12 @@ def _numbers(kind: bytes, owner: object, array: _Array) -> Array:
 
 def _nulls(array: _Array) -> int:
     if array.null_count >= 0 or not array.buffers[0]:
-        return max(0, array.null_count)
+        return max(0, int(array.null_count))
     stop = array.offset + array.length  # -1: its maker did not count
     mask = np.asarray(_Memory(array, array.buffers[0], (stop + 7) // 8, np.dtype(np.uint8)))
     present = np.unpackbits(mask, count=stop, bitorder="little")[array.offset :]
-    return array.length - int(np.count_nonzero(present))
+    length: int = array.length
+    return length - int(np.count_nonzero(present))
 
 
 def _dtype(kind: bytes) -> np.dtype[Any]:

@@ -37,7 +37,7 @@ def bin_depth(book_TLF: Floats, edges: Int64, *, out: Floats | None = None, thre
     """
     where = "bin_depth"
     book = book_of(where, book_TLF)
-    edge = _arrays.taken(where, "edges", edges, np.int64, ndim=(1, 2))
+    edge = _arrays.plain(where, "edges", edges, _arrays.INT64S, (1, 2))
     _check_edges(where, edge, *book.shape[:2])
     shape = (book.shape[0], edge.shape[-1] - 1, 4)
     if out is None:
@@ -51,16 +51,19 @@ def bin_depth(book_TLF: Floats, edges: Int64, *, out: Floats | None = None, thre
 
 def _check_edges(where: str, edge: Int64, times: int, levels: int) -> None:
     if edge.ndim == 1:
-        if len(edge) < 2 or np.any(edge[1:] <= edge[:-1]):
+        if len(edge) < 2 or (edge[1:] <= edge[:-1]).any():
             raise ValueError(
                 f"{where}: edges must be at least two strictly increasing level indices, not {edge.tolist()}"
             )
-    elif edge.shape[0] != times or edge.shape[1] < 2:
-        raise ValueError(f"{where}: edges must have shape (D + 1,) or ({times}, D + 1), D at least 1, not {edge.shape}")
-    elif np.any(falls := edge[:, 1:] < edge[:, :-1]):
-        t = int(np.argmax(falls.any(axis=1)))
-        raise ValueError(f"{where}: edges must not decrease along a row: row {t} is {edge[t].tolist()}")
-    low, high = edge[..., 0].min(initial=0), edge[..., -1].max(initial=0)
+        low, high = edge[0], edge[-1]
+    else:
+        if edge.shape[0] != times or edge.shape[1] < 2:
+            raise ValueError(f"{where}: edges must have shape ({times}, D + 1) with D at least 1, not {edge.shape}")
+        falls = (edge[:, 1:] < edge[:, :-1]).any(axis=1)
+        if falls.any():
+            t = int(falls.argmax())
+            raise ValueError(f"{where}: edges must not decrease along a row: row {t} is {edge[t].tolist()}")
+        low, high = edge[:, 0].min(initial=0), edge[:, -1].max(initial=0)
     if low < 0 or high > levels:
         raise ValueError(f"{where}: edges must lie in 0..{levels}, the levels of the book, not {low}..{high}")
 

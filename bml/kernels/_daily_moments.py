@@ -52,14 +52,15 @@ def daily_moments(x_TV: Floats, *, threads: int | None = None) -> Moments:
     NaN     is missing and skipped; infinite values propagate (mean and total infinite, m2, m3, m4 NaN)
     digits  blocks of 256 rows are shifted by their first value of the column, summed to the fourth power and merged,
             all in float64: prices of 1e5 with ticks of 1e-2 keep their spread, a constant column has
-            m2 = m3 = m4 = 0 exactly. The error of a day's m2 is below 1e-10 of it at the worst, those of m3 and m4
-            below 1e-9 of the sum of |x - mean|^3 and ^4, whatever the mean; values beyond 1e70 may overflow
+            m2 = m3 = m4 = 0 exactly. At the worst the error of a day's m2 is 1e-10 of it, those of m3 and m4 are
+            1e-9 of the sum of |x - mean|^3 and ^4, whatever the mean; that of the mean is 1e-13 of the largest |x|,
+            and that of the total as much for each value. Values beyond 1e70 may overflow
     raises  TypeError (dtype, byte order, not an array); ValueError (not 2-D)
     cost    one read of x, 48 bytes a column. Releases the GIL
     source  Pebay, SAND2008-6212
     """
     where = "daily_moments"
-    x = _arrays.taken(where, "x_TV", x_TV, *_arrays.FLOATS, ndim=2)
+    x = _arrays.plain(where, "x_TV", x_TV, _arrays.FLOATS, 2)
     columns = x.shape[1]
     state = Moments(np.empty(columns, np.int64), *(np.empty(columns) for _ in range(5)))
     _daily_moments(x, *state, _arrays.threads(where, threads))

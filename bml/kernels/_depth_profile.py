@@ -27,7 +27,7 @@ def depth_profile(book_TLF: Floats, *, threads: int | None = None) -> Int64:
 
 def book_of(where: str, book_TLF: Floats) -> Floats:
     """A book fit for a kernel."""
-    book = _arrays.taken(where, "book_TLF", book_TLF, *_arrays.FLOATS, ndim=3)
+    book = _arrays.plain(where, "book_TLF", book_TLF, _arrays.FLOATS, 3)
     if book.shape[2] != 4:
         raise ValueError(f"{where}: book_TLF must have shape (T, L, 4), not {book.shape}")
     return book

@@ -23,18 +23,14 @@ def read(where: str, name: str, value: object) -> Array:
         return not_masked(where, name, value).view(np.ndarray)
     why: Exception | None = None
     for protocol, reader in _READERS.items():
-        if hasattr(value, protocol) and not isinstance(value, np.generic):  # numpy would make an array of a number
-            try:
-                return reader(value)
-            except Exception as error:  # whatever a library raises to say that it cannot; the next way may do
-                why = error if why is None or reader is _arrow else why
-    try:
-        if not isinstance(value, np.generic):
-            return np.asarray(memoryview(value))  # type: ignore[arg-type]
-    except TypeError:
-        pass
+        if getattr(value, protocol, None) is None or isinstance(value, np.generic):  # which is a single number
+            continue
+        try:
+            return reader(value)
+        except Exception as error:  # whatever a library raises to say that it cannot; the next way may do
+            why = error if why is None or reader is _arrow else why
     if why is None:
-        raise TypeError(f"{where}: {name} must be a numpy array, not {type(value).__name__}")
+        return _buffer(where, name, value)
     text = (str(why) or type(why).__name__).splitlines()[0]
     raise TypeError(f"{where}: {name} ({type(value).__name__}) cannot be read in place: {text}") from why
 
@@ -45,6 +41,16 @@ def not_masked(where: str, name: str, array: Array) -> Array:
     if masked is not None and isinstance(array, masked.MaskedArray):
         raise TypeError(f"{where}: {name} is a masked array: fill it with NaN first")
     return array
+
+
+def _buffer(where: str, name: str, value: Any) -> Array:
+    try:
+        memory = None if isinstance(value, np.generic) else memoryview(value)
+    except TypeError:
+        memory = None
+    if memory is None:
+        raise TypeError(f"{where}: {name} must be a numpy array, not {type(value).__name__}")
+    return np.asarray(memory)
 
 
 def _arrow(value: Any) -> Array:

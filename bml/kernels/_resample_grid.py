@@ -51,10 +51,10 @@ def resample_grid(
     cost       O(T + G) comparisons, one read of the samples in use, one write. Releases the GIL
     """
     where = "resample_grid"
-    ts = _arrays.taken(where, "ts_ns_T", ts_ns_T, np.int64)
-    values = _arrays.taken(where, "values_TX", values_TX, *_arrays.FLOATS, ndim=(1, 2, 3))
-    grid = _arrays.taken(where, "grid_ns_G", grid_ns_G, np.int64)
-    _arrays.same_length(where, ts_ns_T=ts, values_TX=values)
+    ts = _arrays.plain(where, "ts_ns_T", ts_ns_T, _arrays.INT64S)
+    values = _arrays.plain(where, "values_TX", values_TX, _arrays.FLOATS, (1, 2, 3))
+    grid = _arrays.plain(where, "grid_ns_G", grid_ns_G, _arrays.INT64S)
+    _arrays.same_length(where, ("ts_ns_T", "values_TX"), ts, values)
     limit = _arrays.integer(where, "max_age_ns", max_age_ns, least=0)
     how = _arrays.choice(where, "method", method, _METHODS)
     shape = (len(grid), *values.shape[1:])
@@ -63,7 +63,7 @@ def resample_grid(
     else:
         out = _arrays.given(where, "out", out, values.dtype, shape, [ts, values, grid])
     width = math.prod(values.shape[1:])
-    source, age = np.empty(len(grid), np.int64), np.empty(len(grid), np.int64)
+    source, age = np.empty(len(grid), _arrays.INT64), np.empty(len(grid), _arrays.INT64)
     n_threads = _arrays.threads(where, threads)
     told = _resample_grid(
         ts, values.reshape(len(ts), width), grid, limit, how, out.reshape(len(grid), width), source, age, n_threads

@@ -16,6 +16,9 @@ Int8 = npt.NDArray[np.int8]
 
 _KEEP = {"error": 0, "first": 1, "last": 2}
 _REFUSE, _LAST = 0, 2
+_COLUMNS = tuple(f"columns[{k}]" for k in range(4))
+_ROWS = ("ts_ns_N", "level_N", *_COLUMNS)
+_NO_SIDE, _NO_BATCH = _arrays.none(_arrays.INT8), _arrays.none(_arrays.INT64)
 
 
 class TallToWide(NamedTuple):
@@ -60,37 +63,37 @@ def tall_to_wide(
               scratch. Else: one sort of ts, a search per row, and 8 bytes per cell of scratch. Releases the GIL
     """
     where = "tall_to_wide"
-    ts = _arrays.taken(where, "ts_ns_N", ts_ns_N, np.int64)
-    level = _arrays.taken(where, "level_N", level_N, np.int32)
-    side: Int8 = _arrays.taken(where, "side_N", np.empty(0, np.int8) if side_N is None else side_N, np.int8)
-    batch: Int64 = _arrays.taken(where, "batch_N", np.empty(0, np.int64) if batch_N is None else batch_N, np.int64)
+    ts = _arrays.plain(where, "ts_ns_N", ts_ns_N, _arrays.INT64S)
+    level = _arrays.plain(where, "level_N", level_N, _arrays.INT32S)
+    side = _NO_SIDE if side_N is None else _arrays.plain(where, "side_N", side_N, _arrays.INT8S)
+    batch = _NO_BATCH if batch_N is None else _arrays.plain(where, "batch_N", batch_N, _arrays.INT64S)
     fields = _columns(where, columns, sided=side_N is not None)
-    lengths = {"ts_ns_N": ts, "level_N": level} | {f"columns[{k}]": x for k, x in enumerate(fields)}
-    lengths |= {} if side_N is None else {"side_N": side}
-    lengths |= {} if batch_N is None else {"batch_N": batch}
-    _arrays.same_length(where, **lengths)
+    _arrays.same_length(where, _ROWS, ts, level, *fields)
+    if side_N is not None:
+        _arrays.same_length(where, ("ts_ns_N", "side_N"), ts, side)
+    if batch_N is not None:
+        _arrays.same_length(where, ("ts_ns_N", "batch_N"), ts, batch)
     n_levels = _arrays.integer(where, "levels", levels, least=1)
     keep = _arrays.choice(where, "duplicates", duplicates, _KEEP)
-    kind = np.dtype(dtype)
-    if kind not in _arrays.FLOATS:
-        raise TypeError(f"{where}: dtype must be float64 or float32, not {kind}")
+    kind = _arrays.floating(where, "dtype", dtype)
 
     n_threads = _arrays.threads(where, threads)
     n_times = int(_count_times(ts, n_threads))
     in_order = n_times >= 0
-    times = np.empty(n_times, np.int64) if in_order else np.unique(ts)
+    times = np.empty(n_times, _arrays.INT64) if in_order else np.unique(ts)
     shape = (len(times), n_levels, 4)
-    inputs: list[_arrays.Array] = [ts, level, side, batch, *fields]
+    inputs = (ts, level, side, batch, *fields)
     book: Floats = np.empty(shape, kind) if out is None else _room(where, out, kind, shape, inputs)
     n_sides = 1 if side_N is None else 2
-    owner = np.full(n_levels * n_sides * (1 if in_order else len(times)), -1, np.int64)
-    duplicate = np.zeros(len(times), np.int32)
-    counts = np.zeros(3, np.int64)
+    owner = np.empty(n_levels * n_sides * (1 if in_order else len(times)), _arrays.INT64)
+    owner.fill(-1)
+    duplicate = np.zeros(len(times), _arrays.INT32)
+    counts = np.zeros(3, _arrays.INT64)
     told = _tall_to_wide(
         ts, level, fields, side, batch, keep, in_order, times, book, duplicate, owner, counts, n_threads
     )
     _errors.check(where, told, {"ts_ns_N": ts, "level_N": level, "side_N": side})
-    return TallToWide(times, book, duplicate, *(int(n) for n in counts))
+    return TallToWide(times, book, duplicate, *counts.tolist())
 
 
 def _columns(where: str, columns: Sequence[Floats], *, sided: bool) -> tuple[Floats, ...]:
@@ -99,10 +102,11 @@ def _columns(where: str, columns: Sequence[Floats], *, sided: bool) -> tuple[Flo
     wanted = "2 (px, qty) with side_N" if sided else "4 (bid_px, bid_qty, ask_px, ask_qty) without side_N"
     if len(columns) != (2 if sided else 4):
         raise ValueError(f"{where}: columns must be {wanted}, not {len(columns)}")
-    fields = tuple(_arrays.taken(where, f"columns[{k}]", x, *_arrays.FLOATS) for k, x in enumerate(columns))
-    if len({x.dtype for x in fields}) > 1:
+    fields = [_arrays.plain(where, name, x, _arrays.FLOATS) for name, x in zip(_COLUMNS, columns)]  # noqa: B905
+    kind = fields[0].dtype
+    if any([x.dtype is not kind and x.dtype != kind for x in fields]):  # noqa: C419
         raise TypeError(f"{where}: columns must be all float64 or all float32")
-    return fields
+    return tuple(fields)
 
 
 def _room(

@@ -120,10 +120,11 @@ class TestCompiledModule:
             self.core.depth_profile(np.ones((1, 2, 4)), np.zeros((1, 2), np.int64), 1)
         with pytest.raises(ValueError, match="book_TLF: wrong shape"):
             self.core.depth_profile(np.ones((1, 2, 3)), np.zeros((2, 2), np.int64), 1)
-        with pytest.raises(ValueError, match="edges: not strictly increasing inside the levels"):
-            self.core.bin_depth(
-                np.ones((1, 2, 4)), np.array([0, 3]), np.ones((1, 1, 4)), np.ones((1, 1, 2), np.float32), 1
-            )
+        for edges in ([[0, 3]], [[2, 1]], [[-1, 2]]):
+            with pytest.raises(ValueError, match="edges: decreasing or outside the levels"):
+                self.core.bin_depth(
+                    np.ones((1, 2, 4)), np.array(edges), np.ones((1, 1, 4)), np.ones((1, 1, 2), np.float32), 1
+                )
 
     def test_does_not_write_to_read_only_memory(self) -> None:
         count = np.zeros((2, 2), np.int64)

@@ -184,6 +184,16 @@ REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
      "bin_depth: edges must lie in 0..3, the levels of the book, not 0..4"),
     (lambda: kernels.bin_depth(BOOK, i64(-1, 2)), ValueError,
      "bin_depth: edges must lie in 0..3, the levels of the book, not -1..2"),
+    (lambda: kernels.bin_depth(BOOK, np.zeros((len(BOOK) + 1, 2), np.int64)), ValueError,
+     f"bin_depth: edges must have shape ({len(BOOK)}, D + 1) with D at least 1, not ({len(BOOK) + 1}, 2)"),
+    (lambda: kernels.bin_depth(BOOK, np.tile(i64(0, 2, 1), (len(BOOK), 1))), ValueError,
+     "bin_depth: edges must not decrease along a row: row 0 is [0, 2, 1]"),
+    (lambda: kernels.bin_depth(BOOK, np.tile(i64(0, 2, 4), (len(BOOK), 1))), ValueError,
+     "bin_depth: edges must lie in 0..3, the levels of the book, not 0..4"),
+    (lambda: kernels.occupied_edges(BOOK, 0, 0), ValueError,
+     "occupied_edges: near_levels and deep_bins are both 0: no bin is left"),
+    (lambda: kernels.occupied_edges(BOOK, -1, 2), ValueError,
+     "occupied_edges: near_levels must be at least 0 and below 2**63, not -1"),
     (lambda: kernels.daily_moments(np.ones(3)), ValueError, "daily_moments: x_TV must be 2-D, not 1-D"),
 ]  # fmt: skip
 
@@ -254,6 +264,9 @@ def test_empty_inputs(backend: str) -> None:
     assert kernels.resample_grid(TS[1:], np.empty((2, 0)), GRID, max_age_ns=5).values_GX.shape == (2, 0)
     np.testing.assert_array_equal(kernels.depth_profile(np.empty((0, 2, 4))), np.zeros((2, 2)))
     assert kernels.bin_depth(np.empty((0, 2, 4)), i64(0, 2)).book_TDF.shape == (0, 1, 4)
+    assert kernels.bin_depth(np.empty((0, 2, 4)), np.empty((0, 3), np.int64)).book_TDF.shape == (0, 2, 4)
+    assert kernels.occupied_edges(np.empty((0, 2, 4)), 2, 3).shape == (0, 6)
+    np.testing.assert_array_equal(kernels.occupied_edges(np.empty((1, 0, 4)), 2, 3), np.zeros((1, 6)))
     assert kernels.daily_moments(np.empty((5, 0))).count_V.shape == (0,)
     np.testing.assert_array_equal(kernels.daily_moments(np.empty((0, 2))).stats()[:4], np.full((4, 2), np.nan))
 
