@@ -152,7 +152,7 @@ def _parts(kernel: str, result: Any) -> tuple[Any, ...]:
     """The arrays that are compared."""
     if kernel == "daily_moments":
         return tuple(result.stats()[:4])
-    if kernel == "depth_profile":
+    if isinstance(result, np.ndarray):
         return (result,)
     which = {"tall_to_wide": slice(1, 2), "bin_depth": slice(None)}.get(kernel, slice(1))
     return tuple(result[which])

@@ -118,6 +118,28 @@ def bin_numpy(a: SimpleNamespace, like: tuple[Any, ...]) -> Work:
     return work
 
 
+def bin_numpy_rows(a: SimpleNamespace, like: tuple[Any, ...]) -> Work:
+    """Edges of every snapshot's own: reduceat over the flat book, from start to stop of every bin."""
+    book, coverage = np.empty_like(like[0]), np.empty_like(like[1])
+    levels = a.book_TLF.shape[1]
+
+    def work() -> tuple[Any, ...]:
+        edges = a.edges + np.arange(len(a.edges))[:, None] * levels
+        bounds = np.stack([edges[:, :-1], edges[:, 1:]], axis=-1).ravel()
+        width = np.diff(a.edges)[..., None]
+        cells = np.append(a.book_TLF.reshape(-1, 4), np.zeros((1, 4), a.book_TLF.dtype), axis=0)  # the last stop
+        px, qty = cells[:, 0::2], cells[:, 1::2]
+        there = ~(np.isnan(px) | np.isnan(qty))
+        px, qty = np.where(there, px, 0), np.where(there, qty, 0)
+        sums = [np.add.reduceat(x, bounds, axis=0, dtype=np.float64)[::2] for x in (px, qty, px * qty, there)]
+        px_sum, qty_sum, value_sum, present = (np.where(width > 0, x.reshape(*width.shape[:2], 2), 0) for x in sums)
+        book[..., 0::2], book[..., 1::2] = finish_bins(px_sum, qty_sum, value_sum, present)
+        coverage[:] = present / np.maximum(width, 1)
+        return book, coverage
+
+    return work
+
+
 def bin_torch(a: SimpleNamespace, like: tuple[Any, ...]) -> Work:
     source, book = torch.tensor(a.book_TLF), torch.tensor(like[0])
     which = torch.tensor(np.repeat(np.arange(len(a.edges) - 1), np.diff(a.edges)))
@@ -140,6 +162,19 @@ def bin_torch(a: SimpleNamespace, like: tuple[Any, ...]) -> Work:
 
 def fixed_edges(a: SimpleNamespace) -> bool:
     return bool(a.edges.ndim == 1)
+
+
+def edges_numpy(a: SimpleNamespace, like: tuple[Any, ...]) -> Work:
+    def work() -> tuple[Any, ...]:
+        held = (a.book_TLF[..., 1::2] > 0).any(axis=-1)
+        depth = np.where(held.any(axis=1), held.shape[1] - held[:, ::-1].argmax(axis=1), 0)[:, None]
+        near = np.minimum(np.arange(a.near_levels + 1), depth)
+        rest = depth - near[:, -1:]
+        bins, d = np.minimum(a.deep_bins, rest), np.arange(1, a.deep_bins + 1)
+        deep = near[:, -1:] + np.where(d < bins, d * rest // np.maximum(bins, 1), rest)
+        return (np.concatenate([near, deep], axis=1),)
+
+    return work
 
 
 def profile_numpy(a: SimpleNamespace, like: tuple[Any, ...]) -> Work:
@@ -198,8 +233,13 @@ PEERS: dict[str, list[Peer]] = {
         Peer("pandas", resample_pandas, forward),
         Peer("polars", resample_polars, forward),
     ],
+    "occupied_edges": [Peer("numpy", edges_numpy)],
     "depth_profile": [Peer("numpy", profile_numpy), Peer("torch", profile_torch)],
-    "bin_depth": [close("numpy", bin_numpy, fixed_edges), close("torch", bin_torch, fixed_edges)],
+    "bin_depth": [
+        close("numpy", bin_numpy, fixed_edges),
+        close("numpy", bin_numpy_rows, lambda a: not fixed_edges(a)),
+        close("torch", bin_torch, fixed_edges),
+    ],
     "daily_moments": [
         close("numpy", moments_numpy),
         close("polars", moments_polars),
