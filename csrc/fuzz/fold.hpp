@@ -15,8 +15,8 @@ struct LaneSum {
 };
 
 // One side of the bin [start, stop) of a snapshot.
-template <class T>
-void fold(const T* cell, int64_t start, int64_t stop, T* out, float* coverage) {
+template <class T, class Out>
+void fold(const T* cell, int64_t start, int64_t stop, Out* out, float* coverage) {
     LaneSum px_sum, qty_sum, value_sum;
     int64_t present = 0;
     for (int64_t l = start; l < stop; ++l) {
@@ -29,8 +29,8 @@ void fold(const T* cell, int64_t start, int64_t stop, T* out, float* coverage) {
     double px = value_sum.total() / qty;
     if (present == 1 || qty == 0) px = px_sum.total() / n;
     *coverage = stop > start ? static_cast<float>(n / static_cast<double>(stop - start)) : 0.0F;
-    out[0] = present > 0 ? static_cast<T>(px) : std::numeric_limits<T>::quiet_NaN();
-    out[1] = present > 0 ? static_cast<T>(qty) : std::numeric_limits<T>::quiet_NaN();
+    out[0] = present > 0 ? static_cast<Out>(px) : std::numeric_limits<Out>::quiet_NaN();
+    out[1] = present > 0 ? static_cast<Out>(qty) : std::numeric_limits<Out>::quiet_NaN();
 }
 
 }  // namespace fuzz

@@ -5,8 +5,41 @@ namespace {
 
 using namespace fuzz;
 
+#if __has_include("bml/shuffled.hpp")
+// In order if that is what the rows are, else by groups: as the binding does.
 template <class T, int K, class Out>
-bml::Error run(const Rows<T, K>& rows, Book<Out>& out) {
+bml::Error run(const Rows<T, K>& rows, Book<Out>& out, int threads) {
+    Vec<int64_t> starts;
+    bml::Surplus sum;
+    bml::Error error{bml::What::times_changed, 0};
+    const auto wide = [&](std::size_t n_times) {
+        out.times.resize(n_times);
+        out.book.assign(n_times * at(rows.levels) * 4, Out{7});
+        out.duplicate.assign(n_times, 77);
+        return bml::Wide<Out>{static_cast<int64_t>(n_times), rows.levels, out.times.data(), out.book.data(),
+                              out.duplicate.data()};
+    };
+    if (bml::find_snapshots(rows.ts.data(), rows.size(), starts)) {
+        starts.shrink_to_fit();
+        error =
+            bml::tall_to_wide(rows.view(), starts.data(), rows.keep, wide(starts.size() - 1), sum, threads);
+    }
+    const bool in_order = std::is_sorted(rows.ts.begin(), rows.ts.end());
+    REQUIRE(in_order || error);
+    if (error.what == bml::What::times_changed) {
+        REQUIRE(!in_order);
+        sum = {};
+        Vec<std::int32_t> slot(rows.ts.size());
+        out.times = bml::distinct_times(rows.ts.data(), rows.size(), slot.data(), threads);
+        error =
+            bml::shuffled_to_wide(rows.view(), slot.data(), rows.keep, wide(out.times.size()), sum, threads);
+    }
+    out.n_deep = sum.n_deep, out.n_duplicate = sum.n_duplicate, out.n_conflict = sum.n_conflict;
+    return error;
+}
+#else
+template <class T, int K, class Out>
+bml::Error run(const Rows<T, K>& rows, Book<Out>& out, int) {
     const int64_t found = bml::count_times(rows.ts.data(), rows.size());
     out.times = rows.ts;
     if (found < 0) {
@@ -27,13 +60,14 @@ bml::Error run(const Rows<T, K>& rows, Book<Out>& out) {
     out.n_deep = wide.n_deep, out.n_duplicate = wide.n_duplicate, out.n_conflict = wide.n_conflict;
     return error;
 }
+#endif
 
 template <class T, int K, class Out>
 void check(Input& in) {
     const Rows<T, K> rows = any_rows<T, K>(in);
     const Book<Out> wanted = book_of<T, K, Out>(rows);
     Book<Out> got;
-    const bml::Error error = run<T, K, Out>(rows, got);
+    const bml::Error error = run<T, K, Out>(rows, got, in.threads());
     if (!wanted.faults.empty()) {
         REQUIRE(wanted.faults.count(error.what) == 1);
         REQUIRE(error.row >= 0 && error.row < rows.size());

@@ -43,7 +43,7 @@ void depth_profile(const T* book, std::int64_t n_times, std::int64_t n_levels, s
     parallel_for(threads, (n_levels + profiled_levels - 1) / profiled_levels, [=](std::int64_t unit) {
         const std::int64_t first = unit * profiled_levels, n = std::min(profiled_levels, n_levels - first);
         std::int64_t above[4 * profiled_levels] = {};  // of all four fields: as fast as of two
-        count_above(book + 4 * first, n_times, 4 * n_levels, 4 * n, above);
+        if (n_times > 0) count_above(book + 4 * first, n_times, 4 * n_levels, 4 * n, above);
         for (std::int64_t i = 0; i < 2 * n; ++i) count[2 * first + i] = above[2 * i + 1];
     });
 }
