@@ -44,7 +44,7 @@ Day run(const Rows<T, K>& rows, const Book<T>& wide, const Plan& plan, int threa
     const auto n_times = static_cast<int64_t>(wide.times.size());
     Day day{Vec<float>(at(n_grid * n_bins * 4), 7.0F), Vec<float>(at(n_grid * n_bins * 2), 7.0F),
             Vec<int64_t>(at(n_grid))};
-    Vec<int64_t> source(at(n_grid)), profile(at(2 * levels)), count(at(4 * levels)), starts;
+    Vec<int64_t> source(at(n_grid)), profile(at(2 * levels)), count(at(4 * levels));
     Vec<double> mid(at(n_grid)), touch(at(4 * n_times)), mean(at(4 * levels)), m2(mean), m3(mean), m4(mean),
         total(mean);
     Vec<std::int32_t> duplicate(at(n_times)), broken(at(n_times)), slot(rows.ts.size());
@@ -79,7 +79,7 @@ Day run(const Rows<T, K>& rows, const Book<T>& wide, const Plan& plan, int threa
     bml::Surplus sum;
     bml::Error error{bml::What::times_changed, 0};
     if (std::is_sorted(rows.ts.begin(), rows.ts.end())) {
-        REQUIRE(bml::find_snapshots(rows.ts.data(), rows.size(), starts));
+        const Vec<int64_t> starts = starts_of(rows.ts);
         error = bml::day_tensor(
             what, out, bounds,
             [&](int rooms) {

@@ -9,7 +9,6 @@ using namespace fuzz;
 // In order if that is what the rows are, else by groups: as the binding does.
 template <class T, int K, class Out>
 bml::Error run(const Rows<T, K>& rows, Book<Out>& out, int threads) {
-    Vec<int64_t> starts;
     bml::Surplus sum;
     bml::Error error{bml::What::times_changed, 0};
     const auto wide = [&](std::size_t n_times) {
@@ -19,11 +18,9 @@ bml::Error run(const Rows<T, K>& rows, Book<Out>& out, int threads) {
         return bml::Wide<Out>{static_cast<int64_t>(n_times), rows.levels, out.times.data(), out.book.data(),
                               out.duplicate.data()};
     };
-    if (bml::find_snapshots(rows.ts.data(), rows.size(), starts)) {
-        starts.shrink_to_fit();
+    if (const Vec<int64_t> starts = starts_of(rows.ts); !starts.empty())
         error =
             bml::tall_to_wide(rows.view(), starts.data(), rows.keep, wide(starts.size() - 1), sum, threads);
-    }
     const bool in_order = std::is_sorted(rows.ts.begin(), rows.ts.end());
     REQUIRE(in_order || error);
     if (error.what == bml::What::times_changed) {
