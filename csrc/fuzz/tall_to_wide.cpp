@@ -12,15 +12,16 @@ bml::Error run(const Rows<T, K>& rows, Book<Out>& out, int threads) {
     bml::Surplus sum;
     bml::Error error{bml::What::times_changed, 0};
     const auto wide = [&](std::size_t n_times) {
-        out.times.resize(n_times);
         out.book.assign(n_times * at(rows.levels) * 4, Out{7});
         out.duplicate.assign(n_times, 77);
         return bml::Wide<Out>{static_cast<int64_t>(n_times), rows.levels, out.times.data(), out.book.data(),
                               out.duplicate.data()};
     };
-    if (const Vec<int64_t> starts = starts_of(rows.ts); !starts.empty())
+    if (const Vec<int64_t> starts = starts_of(rows.ts); !starts.empty()) {
+        for (std::size_t t = 0; t + 1 < starts.size(); ++t) out.times.push_back(rows.ts[at(starts[t])]);
         error =
-            bml::tall_to_wide(rows.view(), starts.data(), rows.keep, wide(starts.size() - 1), sum, threads);
+            bml::tall_to_wide(rows.view(), starts.data(), rows.keep, wide(out.times.size()), sum, threads);
+    }
     const bool in_order = std::is_sorted(rows.ts.begin(), rows.ts.end());
     REQUIRE(in_order || error);
     if (error.what == bml::What::times_changed) {
