@@ -1,28 +1,35 @@
 """Order-book kernels: numpy arrays in, named tuples out; imports numpy and nothing heavier.
 
+``day_tensor`` takes tall rows to depth bins on a grid in one pass. Its parts, each a kernel of its own:
 ``tall_to_wide`` rows to a book, ``resample_grid`` to a common grid, ``depth_profile``, ``occupied_edges`` and
-``bin_depth`` for depth, ``daily_moments`` and ``merge_moments`` for statistics. Beside each function stands its
-specification, a plain loop that the compiled code equals; ``BML_KERNELS=numba`` runs that loop under numba where
-there is no compiler.
+``bin_depth`` for depth, ``daily_moments`` and ``merge_moments`` for statistics. ``empty`` makes large outputs to be
+used again. Beside each function stands its specification, plain Python that the compiled code equals;
+``BML_KERNELS=numba`` runs it under numba where there is no compiler.
 """
 
 from __future__ import annotations
 
 from bml.kernels._bin_depth import Binned, bin_depth
 from bml.kernels._daily_moments import Moments, daily_moments, merge_moments
+from bml.kernels._day_tensor import DayTensor, Mark, day_tensor
 from bml.kernels._depth_profile import depth_profile
+from bml.kernels._memory import empty
 from bml.kernels._occupied_edges import occupied_edges
 from bml.kernels._resample_grid import Resampled, resample_grid
 from bml.kernels._tall_to_wide import TallToWide, tall_to_wide
 
 __all__ = [
     "Binned",
+    "DayTensor",
+    "Mark",
     "Moments",
     "Resampled",
     "TallToWide",
     "bin_depth",
     "daily_moments",
+    "day_tensor",
     "depth_profile",
+    "empty",
     "merge_moments",
     "occupied_edges",
     "resample_grid",

@@ -83,6 +83,12 @@ def current() -> str:
     return _runner if _runner in BACKENDS else "compiled"
 
 
+def compiled(name: str) -> Callable[..., Any]:
+    """A function of the build in use that no single loop specifies."""
+    found: Callable[..., Any] = getattr(_isa.load(_runner), name)
+    return found
+
+
 def told() -> str:
     """The backend in use in words, for people: "compiled, v4 of v4, v3, v2"."""
     return _runner if _runner in BACKENDS else f"compiled, {_runner} of {', '.join(_isa.built())}"

@@ -9,7 +9,8 @@ from bml.types import Float32, Float64, Floats, Int32, Int64
 ERROR_CODES: dict[str, int]
 NDEBUG: bool  # False: built with BML_DEBUG=1
 
-def count_times(ts_ns_N: Int64, threads: int) -> int: ...
+def find_snapshots(ts_ns_N: Int64, starts: Int64) -> int: ...
+def distinct_times(ts_ns_N: Int64, slot_N: Int32, times: Int64, threads: int) -> int: ...
 def tall_to_wide(
     ts_ns_N: Int64,
     level_N: Int32,
@@ -17,11 +18,32 @@ def tall_to_wide(
     side_N: npt.NDArray[np.int8],
     batch_N: Int64,
     keep: int,
-    sorted: bool,
+    starts: Int64,
+    slot_N: Int32,
     ts_ns_T: Int64,
     book_TLF: Floats,
     duplicate_T: Int32,
-    owner: Int64,
+    counts: Int64,
+    threads: int,
+) -> tuple[int, int]: ...
+def day_tensor(
+    ts_ns_N: Int64,
+    level_N: Int32,
+    columns: tuple[Floats, ...],
+    side_N: npt.NDArray[np.int8],
+    batch_N: Int64,
+    keep: int,
+    starts: Int64,
+    slot_N: Int32,
+    ts_ns_T: Int64,
+    grid_ns_G: Int64,
+    edges: Int64,
+    options: tuple[int, int, bool, bool, bool, bool],
+    book_GDF: Floats,
+    on_grid: tuple[Float32, Int64, Int64, Float64],
+    of_snapshots: tuple[Float64, Int32, Int32, npt.NDArray[np.uint8]],
+    profile_L2: Int64,
+    moments: tuple[Int64, Float64, Float64, Float64, Float64, Float64],
     counts: Int64,
     threads: int,
 ) -> tuple[int, int]: ...

@@ -12,9 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from bml.kernels import _bin_depth, _daily_moments, _depth_profile, _occupied_edges, _resample_grid, _tall_to_wide
+from bml.kernels import (
+    _bin_depth,
+    _daily_moments,
+    _day_tensor,
+    _depth_profile,
+    _occupied_edges,
+    _resample_grid,
+    _tall_to_wide,
+)
+from bml.kernels import _rows as _rows_of
 from bml.kernels._backend import Dispatch
-from bml.types import NS_PER_S, Floats
+from bml.types import NS_PER_S, Floats, Int64
 
 STEP_NS = 10 * NS_PER_S
 
@@ -92,6 +101,13 @@ def _rows_shuffled(rng: np.random.Generator, times: int, levels: int) -> Call:
     return _rows_taken(call, rng.permutation(len(call.args[0])))
 
 
+def _rows_levels_shuffled(rng: np.random.Generator, times: int, levels: int) -> Call:
+    """Times in order, the levels of each in none."""
+    call = _rows(rng, times, levels)
+    order = np.argsort(rng.random((times, levels)), axis=1) + levels * np.arange(times)[:, None]
+    return _rows_taken(call, order.reshape(-1))
+
+
 def _rows_level_major(rng: np.random.Generator, times: int, levels: int) -> Call:
     call = _rows(rng, times, levels)
     return _rows_taken(call, np.argsort(call.args[1], kind="stable"))
@@ -107,6 +123,22 @@ def _rows_sided(rng: np.random.Generator, times: int, levels: int) -> Call:
     side = np.tile(np.repeat(np.array([0, 1], np.int8), levels), times)
     fields = both(bid_px, ask_px), both(bid_qty, ask_qty)
     return Call((np.repeat(ts[::levels], 2 * levels), both(level, level), fields), {"levels": levels, "side_N": side})
+
+
+def _day_of(rows: Example) -> Example:
+    """The rows of a day for day_tensor: a grid of the same cadence, the near twentieth level by level and ten bins."""
+
+    def example(rng: np.random.Generator, times: int, levels: int) -> Call:
+        call = rows(rng, times, levels)
+        grid = np.arange(times, dtype=np.int64) * STEP_NS
+        return Call((*call.args, grid, _edges(levels)), call.kwargs | {"max_age_ns": 6 * STEP_NS})
+
+    return example
+
+
+def _with_moments(rng: np.random.Generator, times: int, levels: int) -> Call:
+    call = _day_of(_rows)(rng, times, levels)
+    return Call(call.args, call.kwargs | {"moments": True})
 
 
 def _samples(rng: np.random.Generator, times: int, levels: int) -> Call:
@@ -125,11 +157,15 @@ def _book(rng: np.random.Generator, times: int, levels: int) -> Call:
     return Call((book(rng, times, levels),))
 
 
-def _book_and_edges(rng: np.random.Generator, times: int, levels: int) -> Call:
+def _edges(levels: int) -> Int64:
     """The near twentieth level by level, the rest in ten bins."""
     near = max(1, levels // 20)
-    edges = np.unique(np.r_[np.arange(near + 1), np.linspace(near, levels, 11).astype(np.int64)])
-    return Call((book(rng, times, levels), edges))
+    edges: Int64 = np.unique(np.r_[np.arange(near + 1), np.linspace(near, levels, 11).astype(np.int64)])
+    return edges
+
+
+def _book_and_edges(rng: np.random.Generator, times: int, levels: int) -> Call:
+    return Call((book(rng, times, levels), _edges(levels)))
 
 
 def _book_and_edges_each(rng: np.random.Generator, times: int, levels: int) -> Call:
@@ -155,12 +191,26 @@ def _series(rng: np.random.Generator, times: int, levels: int) -> Call:
 
 KERNELS = (
     Kernel(
+        "day_tensor",
+        _day_tensor.day_tensor,
+        (),  # specified by the kernels it stands for
+        {
+            "complete": _day_of(_rows),
+            "missing": _day_of(_rows_missing),
+            "levels_shuffled": _day_of(_rows_levels_shuffled),
+            "shuffled": _day_of(_rows_shuffled),
+            "sided": _day_of(_rows_sided),
+            "moments": _with_moments,
+        },
+    ),
+    Kernel(
         "tall_to_wide",
         _tall_to_wide.tall_to_wide,
-        (_tall_to_wide._count_times, _tall_to_wide._tall_to_wide),
+        (_rows_of._find_snapshots, _rows_of._distinct_times, _tall_to_wide._tall_to_wide),
         {
             "complete": _rows,
             "missing": _rows_missing,
+            "levels_shuffled": _rows_levels_shuffled,
             "shuffled": _rows_shuffled,
             "level_major": _rows_level_major,
             "sided": _rows_sided,

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "bml/error.hpp"
+#include "bml/half.hpp"
 
 namespace bml::bind {
 
@@ -64,7 +65,7 @@ struct Dtype<float> : Numbered<npy::NPY_FLOAT_> {
     static constexpr auto name = py::detail::const_name("float32");
 };
 template <>
-struct Dtype<_Float16> : Numbered<23> {  // NPY_HALF
+struct Dtype<Half> : Numbered<23> {  // NPY_HALF
     static constexpr auto name = py::detail::const_name("float16");
 };
 template <>
@@ -124,6 +125,7 @@ using Told = std::pair<std::int32_t, std::int64_t>;
 inline Told told(const Error& error) { return {static_cast<std::int32_t>(error.what), error.row}; }
 
 void add_tall_to_wide(py::module_& m);
+void add_day_tensor(py::module_& m);
 void add_resample_grid(py::module_& m);
 void add_depth_profile(py::module_& m);
 void add_bin_depth(py::module_& m);

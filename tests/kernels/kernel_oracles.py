@@ -137,7 +137,18 @@ def daily_moments(x: Any) -> tuple[Any, ...]:
     return tuple(np.array(row) for row in zip(*(exact_moments(column) for column in x.T), strict=True))
 
 
+def day_tensor(
+    ts: Any, level: Any, columns: Any, grid: Any, edges: Any, *, max_age_ns: int, moments: bool = False, **rows: Any
+) -> tuple[Any, ...]:
+    """The other oracles in a row; what the grid holds, and no more."""
+    times, wide, *_ = tall_to_wide(ts, level, columns, **rows)
+    values, source, age = resample_grid(times, wide, grid, max_age_ns=max_age_ns)
+    binned, coverage = bin_depth(values, edges)
+    return binned.astype(np.float32), coverage, source, age, values[:, 0, ::2].mean(axis=1), times
+
+
 ORACLES = {
+    "day_tensor": day_tensor,
     "tall_to_wide": tall_to_wide,
     "resample_grid": resample_grid,
     "depth_profile": depth_profile,

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,7 +92,7 @@ def test_the_table_names_the_public_kernels_and_compiled_loops() -> None:
     for kernel in KERNELS:
         assert getattr(kernels, kernel.name) is kernel.call
         assert all(callable(getattr(core, loop.name)) for loop in kernel.loops)
-    loops = {loop.name for kernel in KERNELS for loop in kernel.loops}
+    loops = {loop.name for kernel in KERNELS for loop in kernel.loops} | {k.name for k in KERNELS if not k.loops}
     assert loops == {name for name in dir(core) if callable(getattr(core, name)) and not name.startswith("_")}
     assert bytes_of(Call((np.zeros(2), (np.zeros(1), 3)), {"a": np.zeros(1, np.int8), "b": None})) == 25
 
@@ -132,18 +133,25 @@ class TestCompiledModule:
         with pytest.raises(ValueError, match="not writeable"):
             self.core.depth_profile(np.ones((1, 2, 4)), count, 1)
 
-    @pytest.mark.parametrize(("ts", "in_order", "times"), [
-        ([2, 1], True, 1), ([1, 2], True, 1), ([1, 1], True, 2), ([2, 1], False, 1), ([5, 1], False, 2),
-    ])  # fmt: skip
-    def test_times_that_do_not_fit_the_rows(self, ts: list[int], in_order: bool, times: int) -> None:
-        (loop,) = [x for k in KERNELS for x in k.loops if x.name == "tall_to_wide"]
-        args = (
-            np.array(ts), np.ones(2, np.int32), (np.ones(2),) * 4, np.empty(0, np.int8), np.empty(0, np.int64), 1,
-            in_order, np.arange(1, times + 1), np.empty((times, 1, 4)), np.zeros(times, np.int32),
-            np.full(1 if in_order else times, -1), np.zeros(3, np.int64), 1,
+    def rows(self, starts: list[int], slot: list[int], times: int) -> Any:
+        """tall_to_wide of two rows at the times 1 and 2 with what the wrapper found out of them."""
+        return (
+            np.array([1, 2]), np.ones(2, np.int32), (np.ones(2),) * 4, np.empty(0, np.int8), np.empty(0, np.int64), 1,
+            np.array(starts, np.int64), np.array(slot, np.int32), np.arange(1, times + 1), np.empty((times, 1, 4)),
+            np.zeros(times, np.int32), np.zeros(3, np.int64), 1,
         )  # fmt: skip
+
+    def test_a_snapshot_of_two_times_is_told(self) -> None:
+        (loop,) = [x for k in KERNELS for x in k.loops if x.name == "tall_to_wide"]
         for backend in ("compiled", "spec"):
-            assert loop.on(backend)(*args)[0] == _errors.TIMES_CHANGED
+            assert loop.on(backend)(*self.rows([0, 2], [], 1))[0] == _errors.TIMES_CHANGED
+
+    @pytest.mark.parametrize(("starts", "slot"), [
+        ([0, 1, 3], []), ([0, 2, 2], []), ([1, 1, 2], []), ([0, 2], []), ([], [0, 2]), ([], [-1, 0]), ([], [0]),
+    ])  # fmt: skip
+    def test_snapshots_outside_the_rows_are_refused(self, starts: list[int], slot: list[int]) -> None:
+        with pytest.raises(ValueError, match="starts|slot_N"):
+            self.core.tall_to_wide(*self.rows(starts, slot, 2))
 
 
 class TestBuilds:

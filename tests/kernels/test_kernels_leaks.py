@@ -1,7 +1,8 @@
-"""Calls, good and refused, keep no memory and no references."""
+"""Calls, good and refused, on one thread and on several, keep no memory and no references."""
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from bml.kernels._backend import use
-from bml.kernels._table import KERNELS, Call, bytes_of
+from bml.kernels._table import KERNELS, Call, Kernel, bytes_of
+
+CALLS = 1000
 
 
 def resident_bytes() -> int:
@@ -17,28 +20,30 @@ def resident_bytes() -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", [kernel.name for kernel in KERNELS])
-def test_repeated_calls_do_not_grow(name: str) -> None:
+def test_repeated_calls_do_not_grow(name: str, threads: int) -> None:
     (kernel,) = [k for k in KERNELS if k.name == name]
-    calls = [example(np.random.default_rng(0), 400, 100) for example in kernel.examples.values()]
-    size = bytes_of(*calls)  # megabytes: one lost copy a round would show at once
+    made = [example(np.random.default_rng(0), 60, 40) for example in kernel.examples.values()]
+    calls = [Call(call.args, call.kwargs | {"threads": threads}) for call in made]
+    size = bytes_of(*calls) // len(calls)
     with use("compiled"):
-        for _ in range(3):
-            _round(kernel.run, calls)
-        before = resident_bytes()
-        for _ in range(30):
-            _round(kernel.run, calls)
-        grown = resident_bytes() - before
-    assert grown < 10 * size / len(calls), f"{grown} bytes more after 30 rounds of {size}"
+        _rounds(kernel, calls, 100)
+        gc.collect()
+        before, blocks = resident_bytes(), sys.getallocatedblocks()
+        _rounds(kernel, calls, CALLS // len(calls))
+        gc.collect()
+        grown, more = resident_bytes() - before, sys.getallocatedblocks() - blocks
+    assert grown < CALLS * size / 10, f"{grown} bytes more after {CALLS} calls of {size}"
+    assert more < CALLS / 10, f"{more} objects more after {CALLS} calls"
 
 
-def _round(run: object, calls: list[Call]) -> None:
-    assert callable(run)
-    for call in calls:
-        run(call)
-        bad = Call((*call.args[:-1], "not an array"), call.kwargs)
-        with pytest.raises(TypeError):
-            run(bad)
+def _rounds(kernel: Kernel, calls: list[Call], rounds: int) -> None:
+    for _ in range(rounds):
+        for call in calls:
+            kernel.run(call)
+            with pytest.raises(TypeError):
+                kernel.run(Call((*call.args[:-1], "not an array"), call.kwargs))
 
 
 def test_no_reference_is_kept(backend: str) -> None:

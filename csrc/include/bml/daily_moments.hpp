@@ -1,16 +1,13 @@
 // Count, mean, central sums to the fourth power and total of every column, NaN skipped, in one read.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 
-#include "bml/parallel.hpp"
 #include "bml/power_sums.hpp"
+#include "bml/strips.hpp"
 
 namespace bml {
-
-inline constexpr std::int64_t moment_columns = 512;  // of a unit of work; no effect on the result
 
 struct MomentArrays {
     std::int64_t* count;
@@ -38,10 +35,8 @@ inline void write_moments(const PowerSums* state, std::int64_t columns, const Mo
 template <class T>
 void daily_moments(const T* x, std::int64_t n_times, std::int64_t n_series, const MomentArrays& out,
                    int threads) {
-    parallel_for(threads, (n_series + moment_columns - 1) / moment_columns, [&](std::int64_t unit) {
-        const std::int64_t first = unit * moment_columns,
-                           columns = std::min(moment_columns, n_series - first);
-        PowerSums state[power_sums_of(moment_columns)];
+    for_each_strip(threads, n_series, [&](std::int64_t first, std::int64_t columns) {
+        PowerSums state[power_sums_of(strip_columns)];
         for (std::int64_t t = 0; t < n_times;) {
             const T* row[rows_at_once];
             int rows = 0;

@@ -1,16 +1,13 @@
 // In how many snapshots each level holds a quantity: what a depth plan is learned from.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
 #include "bml/lanes.hpp"
-#include "bml/parallel.hpp"
+#include "bml/strips.hpp"
 
 namespace bml {
-
-inline constexpr std::int64_t profiled_levels = 128;  // of a unit of work; no effect on the result
 
 // Counts values above 0 in ``n`` columns side by side; rows lie ``stride`` apart. NaN is not above.
 template <class T>
@@ -40,11 +37,10 @@ void count_above(const T* x, std::int64_t rows, std::int64_t stride, std::int64_
 template <class T>
 void depth_profile(const T* book, std::int64_t n_times, std::int64_t n_levels, std::int64_t* count,
                    int threads) {
-    parallel_for(threads, (n_levels + profiled_levels - 1) / profiled_levels, [=](std::int64_t unit) {
-        const std::int64_t first = unit * profiled_levels, n = std::min(profiled_levels, n_levels - first);
-        std::int64_t above[4 * profiled_levels] = {};  // of all four fields: as fast as of two
-        if (n_times > 0) count_above(book + 4 * first, n_times, 4 * n_levels, 4 * n, above);
-        for (std::int64_t i = 0; i < 2 * n; ++i) count[2 * first + i] = above[2 * i + 1];
+    for_each_strip(threads, 4 * n_levels, [=](std::int64_t first, std::int64_t n) {
+        std::int64_t above[strip_columns] = {};  // of all four fields: as fast as of two
+        count_above(book + first, n_times, 4 * n_levels, n, above);
+        for (std::int64_t i = 1; i < n; i += 2) count[(first + i) / 2] = above[i];
     });
 }
 

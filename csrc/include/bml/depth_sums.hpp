@@ -85,7 +85,7 @@ struct Cells {
             const Mask ok = inside(r) & (x == x) & (other == other);
             Native y = x;
             if constexpr (kind == Sum::px_qty) y = (places() & 1) == 0 ? x * other : x;
-            sum[r] += ok ? y : Native{};
+            add_where(ok, y, sum[r]);
             absent[r % distinct] += ok;
         }
     }
@@ -131,8 +131,8 @@ struct Columns {
             for (int r = 0; r < registers; ++r) {
                 const Native x = load(p + r * n_native), y = load(q + r * n_native);
                 const Mask ok = inside(r) & (x == x) & (y == y);
-                value[r] += ok ? (kind == Sum::px_qty ? x * y : x) : Native{};
-                sum[r] += ok ? y : Native{};
+                add_where(ok, kind == Sum::px_qty ? x * y : x, value[r]);
+                add_where(ok, y, sum[r]);
                 absent += ok;
             }
         };

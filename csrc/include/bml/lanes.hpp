@@ -47,6 +47,15 @@ inline Native load(const float* from) {
 
 inline void store(const Native& x, double* to) { std::memcpy(to, &x, sizeof x); }
 
+// sum += x, where ok. The two forms give the same bits: a sum from +0.0 is never -0.0.
+inline void add_where(const Mask& ok, const Native& x, Native& sum) {
+#if defined(__AVX512F__)
+    sum = ok ? sum + x : sum;  // one instruction
+#else
+    sum += ok ? x : Native{};  // a blend would cost more than an and
+#endif
+}
+
 // Neighbours change places: 1, 0, 3, 2, ...
 inline Native swapped(const Native& x) {
 #if defined(__AVX512F__)

@@ -38,12 +38,10 @@ struct Central {
     }
 };
 
-// The block in hand, and all blocks before it with means counted from ``base``, the first block's shift.
-struct PowerSums {
+// The rows of one block so far.
+struct BlockSums {
     Native n = {}, shift = {}, s1 = {}, s2 = {}, s3 = {}, s4 = {};
     bool shifted = false;  // every column has its shift
-    Native base = {}, total = {};
-    Central whole = {};
 
     // Columns [at, at + n_native) of rows in order.
     template <class T>
@@ -54,27 +52,13 @@ struct PowerSums {
             const Native x = load(row[r] + at);
             const Mask present = x == x;
             const Native off = present ? x - shift : Native{}, square = off * off;
-            count += present ? Native{} + 1 : Native{};
+            add_where(present, Native{} + 1, count);
             a += off;
             b += square;
             c += square * off;
             d += square * square;
         }
         n = count, s1 = a, s2 = b, s3 = c, s4 = d;
-    }
-
-    void end_block() {
-        const Mask none = n == 0;
-        base = whole.n == 0 ? shift : base;
-        const Native mu = s1 / n, mu2 = mu * mu;
-        const Native m2 = s2 - mu * s1;
-        const Native m3 = s3 - 3 * mu * s2 + 2 * mu2 * s1;
-        const Native m4 = s4 - 4 * mu * s3 + 6 * mu2 * s2 - 3 * mu2 * mu * s1;
-        // no sum of even powers is below 0, but for rounding of the very smallest
-        whole.merge({n, shift - base + mu, m2 < 0 ? Native{} : m2, m3, m4 < 0 ? Native{} : m4});
-        total += none ? Native{} : n * shift + s1;
-        n = shift = s1 = s2 = s3 = s4 = Native{};
-        shifted = false;
     }
 
   private:
@@ -92,13 +76,33 @@ struct PowerSums {
     }
 };
 
+// The block in hand, and all blocks before it with means counted from ``base``, the first block's shift.
+struct PowerSums : BlockSums {
+    Native base = {}, total = {};
+    Central whole = {};
+
+    void end_block() {
+        const Mask none = n == 0;
+        base = whole.n == 0 ? shift : base;
+        const Native mu = s1 / n, mu2 = mu * mu;
+        const Native m2 = s2 - mu * s1;
+        const Native m3 = s3 - 3 * mu * s2 + 2 * mu2 * s1;
+        const Native m4 = s4 - 4 * mu * s3 + 6 * mu2 * s2 - 3 * mu2 * mu * s1;
+        // no sum of even powers is below 0, but for rounding of the very smallest
+        whole.merge({n, shift - base + mu, m2 < 0 ? Native{} : m2, m3, m4 < 0 ? Native{} : m4});
+        total += none ? Native{} : n * shift + s1;
+        n = shift = s1 = s2 = s3 = s4 = Native{};
+        shifted = false;
+    }
+};
+
 inline constexpr std::int64_t power_sums_of(std::int64_t columns) {
     return (columns + n_native - 1) / n_native;
 }
 
 // Adds rows of one block, ``columns`` values from each pointer, to power_sums_of(columns) states.
-template <class T>
-void add_rows(const T* const* row, int rows, std::int64_t columns, PowerSums* state) {
+template <class T, class State>
+void add_rows(const T* const* row, int rows, std::int64_t columns, State* state) {
     if (rows > rows_at_once) {
         add_rows(row, rows_at_once, columns, state);
         return add_rows(row + rows_at_once, rows - rows_at_once, columns, state);

@@ -1,133 +1,140 @@
-// Tall rows (time, level[, side]) to the wide book (T, L, 4): one read of the rows, one write of the book.
+// Tall rows (time, level[, side]) to the wide book (T, L, 4).
 #pragma once
 
 #include <algorithm>
-#include <array>
-#include <cstddef>
 #include <cstdint>
-#include <limits>
+#include <vector>
 
+#include "bml/cells.hpp"
 #include "bml/error.hpp"
+#include "bml/levels.hpp"
+#include "bml/parallel.hpp"
+#include "bml/shuffled.hpp"
+#include "bml/snapshot.hpp"
+#include "bml/stream.hpp"
 #include "bml/times.hpp"
 
 namespace bml {
 
-enum class Keep : std::int32_t { refuse = 0, first = 1, last = 2 };
+inline constexpr std::int64_t snapshots_a_unit = 64;  // of work; no effect on the result, nor have the next two
+inline constexpr std::int64_t groups_a_unit = 4;
+inline constexpr std::int64_t beyond_cache = std::int64_t{32} << 20;  // bytes
 
-// K columns a row: 4 = both sides (bid_px, bid_qty, ask_px, ask_qty), 2 = one side (px, qty).
-template <class In, int K>
-struct TallRows {
-    std::int64_t n_rows;
-    const std::int64_t* ts_ns;
-    const std::int32_t* level;
-    const std::int8_t* side;    // read when K is 2
-    const std::int64_t* batch;  // null: all rows are of one batch
-    std::array<const In*, K> column;
-
-    static constexpr std::int64_t sides = 4 / K;
-
-    std::int64_t cell(std::int64_t i) const {
-        const std::int64_t l = level[i] - std::int64_t{1};
-        if constexpr (K == 2) return 2 * l + side[i];
-        return l;
-    }
-    bool same(std::int64_t i, std::int64_t j) const {  // NaN equals NaN: missing twice is no conflict
-        return std::all_of(column.begin(), column.end(),
-                           [=](const In* c) { return c[i] == c[j] || (c[i] != c[i] && c[j] != c[j]); });
-    }
-    bool later(std::int64_t i, std::int64_t j, Keep keep) const {
-        if (batch && batch[i] != batch[j]) return batch[i] > batch[j];
-        return keep == Keep::last;
-    }
-};
-
-// sorted: times are written as they come, ``owner`` holds one snapshot, (L, sides).
-// else:   times are given, sorted and unique, ``owner`` holds every cell, (T, L, sides). It starts as -1.
 template <class Out>
 struct Wide {
-    bool sorted;
     std::int64_t n_times, n_levels;
-    std::int64_t* ts_ns;
+    const std::int64_t* ts_ns;  // (T,)
     Out* book;                // (T, L, 4)
-    std::int32_t* duplicate;  // (T,), starts as 0
-    std::int64_t* owner;      // the row a cell was taken from
-    std::int64_t n_deep = 0, n_duplicate = 0, n_conflict = 0;
+    std::int32_t* duplicate;  // (T,)
 };
 
-// The snapshot in hand: its slot, its first row when times come in order (else 0), surplus rows so far.
-struct Place {
-    std::int64_t t = -1, first = 0, surplus = 0;
+struct UnitOutcome {
+    Error error;
+    Surplus surplus;
 };
 
-// Counts the surplus rows of [start, stop), once it is known which row every cell keeps.
-template <class In, int K, class Out>
-Error settle(const TallRows<In, K>& rows, std::int64_t start, std::int64_t stop, std::int64_t t, Keep keep,
-             Wide<Out>& wide) {
-    const std::int64_t cells = wide.n_levels * rows.sides;
-    for (std::int64_t i = start; i < stop; ++i) {
-        if (rows.level[i] > wide.n_levels) continue;
-        if (!wide.sorted && wide.ts_ns[t] != rows.ts_ns[i])
-            t = find_time(rows.ts_ns[i], wide.ts_ns, wide.n_times, t);
-        const std::int64_t kept = wide.owner[(wide.sorted ? 0 : t * cells) + rows.cell(i)];
-        if (kept == i) continue;
-        ++wide.duplicate[t];
-        if (rows.batch && rows.batch[i] != rows.batch[kept]) continue;  // a later batch replaced it
-        if (rows.same(i, kept)) {
-            ++wide.n_duplicate;
-        } else if (keep == Keep::refuse) {
-            return {What::duplicate_conflict, i};
-        } else {
-            ++wide.n_conflict;
-        }
-    }
-    return {};
+template <bool past_cache, class In, class Out>
+[[gnu::always_inline]] inline void write_levels(const FourColumns<In>& c, std::int64_t l, std::int64_t n_levels, Out* book) {
+    if (l + 8 <= n_levels) return write_eight<past_cache>(c, book + 4 * l);
+    Out last[32];
+    write_eight<false>(c, last);
+    std::copy_n(last, 4 * (n_levels - l), book + 4 * l);
 }
 
-// A row of another time than the one before it: its snapshot, settled and opened when times come in order.
-template <class In, int K, class Out>
-Error enter(const TallRows<In, K>& rows, std::int64_t i, Place& at, Keep keep, Wide<Out>& wide) {
-    if (!wide.sorted) {
-        at.t = find_time(rows.ts_ns[i], wide.ts_ns, wide.n_times, at.t);
-        return at.t < 0 ? Error{What::times_changed, i} : Error{};
-    }
-    if (at.surplus > 0)
-        if (const Error error = settle(rows, at.first, i, at.t, keep, wide)) return error;
-    at = {at.t + 1, i, 0};
-    if (at.t == wide.n_times) return {What::times_changed, i};
-    const std::int64_t values = wide.n_levels * 4;
-    wide.ts_ns[at.t] = rows.ts_ns[i];
-    std::fill_n(wide.book + at.t * values, values, std::numeric_limits<Out>::quiet_NaN());  // stays in cache
-    return {};
-}
-
-template <class In, int K, class Out>
-Error tall_to_wide(const TallRows<In, K>& rows, Keep keep, Wide<Out>& wide) {
-    const std::int64_t cells = wide.n_levels * rows.sides;
-    if (!wide.sorted) std::fill_n(wide.book, wide.n_times * cells * K, std::numeric_limits<Out>::quiet_NaN());
-    Place at;
-    for (std::int64_t i = 0; i < rows.n_rows; ++i) {
-        if (at.t < 0 || wide.ts_ns[at.t] != rows.ts_ns[i])
-            if (const Error error = enter(rows, i, at, keep, wide)) return error;
-        if (rows.level[i] < 1) return {What::level_below_one, i};
-        if constexpr (K == 2)
-            if (rows.side[i] != 0 && rows.side[i] != 1) return {What::side_unknown, i};
-        if (rows.level[i] > wide.n_levels) {
-            ++wide.n_deep;
+template <bool past_cache, class Rows, class Out>
+Error wide_unit(const Rows& rows, const std::int64_t* starts, Keep keep, const Wide<Out>& wide, std::int64_t begin,
+                std::int64_t end, Surplus& sum) {
+    using In = typename Rows::Value;
+    const std::int64_t n_levels = wide.n_levels, stride = (n_levels + 7) / 8 * 8;
+    std::vector<In> room;
+    Owners<Rows> owners;
+    for (std::int64_t t = begin; t < end; ++t) {
+        Out* book = wide.book + t * n_levels * 4;
+        const auto write = [=](std::int64_t l, const FourColumns<In>& c) { write_levels<past_cache>(c, l, n_levels, book); };
+        std::int64_t n_deep = 0, n_found = 0;
+        wide.duplicate[t] = 0;
+        const Streamed how = stream_snapshot(rows, starts[t], starts[t + 1], n_levels, n_deep, n_found, write);
+        if (how == Streamed::whole) {
+            sum.n_deep += n_deep;
             continue;
         }
-        const std::int64_t cell = rows.cell(i);
-        std::int64_t& owner = wide.owner[(wide.sorted ? 0 : at.t * cells) + cell];
-        if (owner >= at.first) {  // a smaller number is of an earlier snapshot
-            ++at.surplus;
-            if (!rows.later(i, owner, keep)) continue;
-        }
-        owner = i;
-        Out* to = wide.book + (at.t * cells + cell) * K;
-        for (std::size_t k = 0; k < K; ++k) to[k] = static_cast<Out>(rows.column[k][i]);
+        if (how == Streamed::not_one_time || !one_time(rows.ts_ns, starts[t], starts[t + 1]))
+            return {What::times_changed, starts[t]};
+        room.resize(static_cast<std::size_t>(4 * stride));
+        if (const Error error =
+                owners.read(rows, starts[t], starts[t + 1], n_levels, stride, keep, sum, room.data()))
+            return error;
+        wide.duplicate[t] = owners.n_surplus;
+        for (std::int64_t l = 0; l < n_levels; l += 8)
+            write(l, {room.data() + l, room.data() + stride + l, room.data() + 2 * stride + l, room.data() + 3 * stride + l});
     }
-    if (at.surplus > 0)
-        if (const Error error = settle(rows, at.first, rows.n_rows, at.t, keep, wide)) return error;
-    return wide.sorted && at.t + 1 != wide.n_times ? Error{What::times_changed, rows.n_rows - 1} : Error{};
+    return {};
+}
+
+// The first error in row order, and the surplus of all units.
+inline Error sum_up(const std::vector<UnitOutcome>& units, Surplus& sum) {
+    Error first;
+    for (const UnitOutcome& unit : units) {
+        if (unit.error && (!first || unit.error.row < first.row)) first = unit.error;
+        sum += unit.surplus;
+    }
+    return first;
+}
+
+template <class Out>
+bool goes_past_cache(const Wide<Out>& wide) {
+    const auto bytes = wide.n_times * wide.n_levels * 4 * static_cast<std::int64_t>(sizeof(Out));
+    return bytes > beyond_cache && reinterpret_cast<std::uintptr_t>(wide.book) % 64 == 0 && wide.n_levels % 8 == 0;
+}
+
+// starts (T + 1,): the first row of every snapshot. What::times_changed: the rows are not in time order.
+template <class Rows, class Out>
+Error tall_to_wide(const Rows& rows, const std::int64_t* starts, Keep keep, const Wide<Out>& wide, Surplus& sum,
+                   int threads) {
+    const std::int64_t n_units = (wide.n_times + snapshots_a_unit - 1) / snapshots_a_unit;
+    const bool past_cache = goes_past_cache(wide);
+    std::vector<UnitOutcome> units(static_cast<std::size_t>(n_units));
+    parallel_for(threads, n_units, [&](std::int64_t u) {
+        UnitOutcome& unit = units[static_cast<std::size_t>(u)];
+        const std::int64_t begin = u * snapshots_a_unit, end = std::min(begin + snapshots_a_unit, wide.n_times);
+        unit.error = past_cache ? wide_unit<true>(rows, starts, keep, wide, begin, end, unit.surplus)
+                                : wide_unit<false>(rows, starts, keep, wide, begin, end, unit.surplus);
+        stream_end();
+    });
+    return sum_up(units, sum);
+}
+
+// The same of rows in any order; ``slot`` is the snapshot of every row.
+template <class Rows, class Out>
+Error shuffled_to_wide(const Rows& rows, const std::int32_t* slot, Keep keep, const Wide<Out>& wide, Surplus& sum,
+                       int threads) {
+    const std::int64_t n_levels = wide.n_levels;
+    const Groups<Rows> groups(rows, slot, {0, wide.n_times}, n_levels, threads);
+    if (groups.error) return groups.error;
+    const auto n_groups = static_cast<std::int64_t>(groups.first.size()) - 1;
+    const std::int64_t n_units = (n_groups + groups_a_unit - 1) / groups_a_unit;
+    std::vector<UnitOutcome> units(static_cast<std::size_t>(n_units));
+    parallel_for(threads, n_units, [&](std::int64_t u) {
+        UnitOutcome& unit = units[static_cast<std::size_t>(u)];
+        ShuffledReader<Rows> reader(rows, groups, n_levels, keep, 0);
+        Snapshot<typename Rows::Value> snapshot;
+        const auto begin = static_cast<std::size_t>(u * groups_a_unit);
+        const auto end = static_cast<std::size_t>(std::min((u + 1) * groups_a_unit, n_groups));
+        for (std::int64_t t = groups.first[begin]; t < groups.first[end]; ++t) {
+            if (const Error error = reader.read(t, snapshot); error) {
+                if (!unit.error || error.row < unit.error.row) unit.error = error;
+                continue;
+            }
+            wide.duplicate[t] = snapshot.n_surplus;
+            const auto& c = snapshot.column;
+            for (std::int64_t l = 0; l < n_levels; l += 8)
+                write_levels<false>(FourColumns<typename Rows::Value>{c[0] + l, c[1] + l, c[2] + l, c[3] + l}, l, n_levels,
+                                    wide.book + t * n_levels * 4);
+        }
+        unit.surplus = reader.surplus;
+    });
+    sum.n_deep += groups.n_deep;
+    return sum_up(units, sum);
 }
 
 }  // namespace bml

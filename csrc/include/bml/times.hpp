@@ -7,23 +7,48 @@
 
 namespace bml {
 
-// How many distinct times; -1 when they are not in order.
-inline std::int64_t count_times(const std::int64_t* ts_ns, std::int64_t n) {
-    std::int64_t count = n > 0;
-    bool sorted = true;
-    for (std::int64_t i = 1; i < n; ++i) {
-        count += ts_ns[i] != ts_ns[i - 1];
-        sorted &= ts_ns[i] >= ts_ns[i - 1];
+// Where snapshots begin if the rows are in time order, and n at the end; found by jumping, since neighbours are
+// about as long. Rows in between are not looked at: who reads a snapshot checks that it is of one time. How many there
+// are; -1: not in order. ``starts`` (N + 1,) has room for any number of them.
+inline std::int64_t find_snapshots(const std::int64_t* ts_ns, std::int64_t n, std::int64_t* starts) {
+    std::int64_t length = 1, count = 0;
+    for (std::int64_t start = 0, stop; start < n; start = stop) {
+        starts[count++] = start;
+        for (std::int64_t line = -1; line <= 1; ++line)  // where a later one will be looked for
+            __builtin_prefetch(ts_ns + std::clamp(start + 6 * length + 8 * line, std::int64_t{0}, n - 1));
+        const std::int64_t now = ts_ns[start];
+        std::int64_t inside = start, outside = n;  // a row known to be of this time, the first known not to be
+        for (std::int64_t step = 1, at = start + length - 1; at < n; at += step, step *= 2) {
+            if (ts_ns[at] != now) {
+                outside = at;
+                break;
+            }
+            inside = at;
+        }
+        if (inside == start && length > 1)  // shorter than the one before: look back from where it would end
+            for (std::int64_t step = 1, at = outside - 1; at > start; at -= step, step *= 2) {
+                if (ts_ns[at] == now) {
+                    inside = at;
+                    break;
+                }
+                outside = at;
+            }
+        while (outside - inside > 1) {
+            const std::int64_t middle = inside + (outside - inside) / 2;
+            (ts_ns[middle] == now ? inside : outside) = middle;
+        }
+        stop = outside;
+        if (stop < n && ts_ns[stop] < now) return -1;
+        length = stop - start;
     }
-    return sorted ? count : -1;
+    starts[count] = n;
+    return count;
 }
 
-// Where ``ts`` lies in the sorted times; the slot after ``near`` is tried first (level-major rows). -1:
-// nowhere.
-inline std::int64_t find_time(std::int64_t ts, const std::int64_t* times, std::int64_t n, std::int64_t near) {
-    if (near + 1 < n && times[near + 1] == ts) return near + 1;
-    const std::int64_t* at = std::lower_bound(times, times + n, ts);
-    return at != times + n && *at == ts ? at - times : -1;
+inline bool one_time(const std::int64_t* ts_ns, std::int64_t start, std::int64_t stop) {
+    std::int64_t differs = 0;
+    for (std::int64_t i = start; i < stop; ++i) differs |= ts_ns[i] ^ ts_ns[start];
+    return differs == 0;
 }
 
 // The first row that is not after the one before it, or -1.
