@@ -20,9 +20,8 @@ from typing import Any
 import numpy as np
 
 from bench.race import MEMCPY, Contender, Race, memcpy
-from bml import kernels
 from bml.kernels._backend import use
-from bml.kernels._table import KERNELS, STEP_NS, Call, Example, Kernel, bytes_of
+from bml.kernels._table import KERNELS, Call, Kernel, bytes_of
 
 OWN = "bml"
 TWO_THREADS = "bml, 2 threads"
@@ -102,26 +101,9 @@ class Line:
 
 
 def lines() -> list[Line]:
-    """Every line, the fused kernel's first. Until the table has one, the three kernels in a row stand for it."""
+    """Every line, the fused kernel's first."""
     table = [Line(kernel, example) for kernel in KERNELS for example in kernel.examples]
-    if "day_tensor" not in {kernel.name for kernel in KERNELS}:
-        table = [Line(_day(), example) for example in _day().examples] + table
     return sorted(table, key=lambda line: line.kernel.name != "day_tensor")
-
-
-def _day() -> Kernel:
-    from bench.day_peers import compose
-
-    tall = next(kernel for kernel in KERNELS if kernel.name == "tall_to_wide")
-
-    def example(which: str, rng: np.random.Generator, times: int, levels: int) -> Call:
-        rows, near = tall.examples[which](rng, times, levels), max(1, levels // 20)
-        edges = np.unique(np.r_[np.arange(near + 1), np.linspace(near, levels, 11).astype(np.int64)])
-        grid = np.arange(times, dtype=np.int64) * STEP_NS
-        return Call((*rows.args, grid, edges), {"levels": levels, "max_age_ns": 6 * STEP_NS})
-
-    examples: dict[str, Example] = {w: partial(example, w) for w in ("complete", "missing", "shuffled")}
-    return Kernel("day_tensor", getattr(kernels, "day_tensor", compose), (), examples)
 
 
 def _peers(kernel: str) -> list[Any]:

@@ -8,12 +8,10 @@ import sys
 import pytest
 
 from bench.lines import Size
-from bml import kernels
 
 LIMIT = 1.3  # of input + output
 
 
-@pytest.mark.skipif(not hasattr(kernels, "day_tensor"), reason="three kernels stand for day_tensor, with two books")
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("line", ["day_tensor complete", "day_tensor missing"])
 def test_peak_memory(line: str, threads: int, size: Size) -> None:

@@ -1,9 +1,8 @@
 // Rows to grid to bins, float32, against maps, a search and one level at a time.
+#include "bml/day_tensor.hpp"
+
 #include "bml/bin_depth.hpp"
 #include "bml/resample_grid.hpp"
-#if __has_include("bml/day_tensor.hpp")
-#include "bml/day_tensor.hpp"
-#endif
 #include "fold.hpp"
 #include "tall.hpp"
 
@@ -36,7 +35,6 @@ Plan any_plan(Input& in, int64_t levels) {
     return {sorted_set(in.times(in.number(0, 12))), sorted_set(edges), in.number(0, 12)};
 }
 
-#if __has_include("bml/day_tensor.hpp")
 // In order if that is what the rows are, else by groups: as the binding does.
 template <class T, int K>
 Day run(const Rows<T, K>& rows, const Book<T>& wide, const Plan& plan, int threads) {
@@ -118,25 +116,6 @@ Day run(const Rows<T, K>& rows, const Book<T>& wide, const Plan& plan, int threa
     }
     return day;
 }
-#else
-// The separate kernels, one after another.
-template <class T, int K>
-Day run(const Rows<T, K>& rows, const Book<T>& wide, const Plan& plan, int threads) {
-    const int64_t n_grid = plan.n_grid(), n_bins = plan.n_bins(), cells = rows.levels * 4;
-    Vec<T> on_grid(at(n_grid * cells), T{7}), bins(at(n_grid * n_bins * 4), T{7});
-    Vec<int64_t> source(at(n_grid));
-    Day day{{}, Vec<float>(at(n_grid * n_bins * 2), 7.0F), source};
-    const auto n_times = static_cast<int64_t>(wide.times.size());
-    const bml::Error error = bml::resample_grid<T>(
-        {n_times, cells, wide.times.data(), wide.book.data()}, plan.grid.data(), plan.max_age_ns,
-        bml::Method::forward_fill, {n_grid, on_grid.data(), source.data(), day.age.data()}, threads);
-    REQUIRE(!error);
-    bml::bin_depth(on_grid.data(), n_grid, rows.levels, plan.edges.data(), n_bins, false, bins.data(),
-                   day.coverage.data(), threads);
-    for (const T x : bins) day.book.push_back(static_cast<float>(x));
-    return day;
-}
-#endif
 
 template <class T>
 Day day_of(const Book<T>& wide, int64_t levels, const Plan& plan) {

@@ -18,10 +18,8 @@ headers=${HEADERS:-csrc/include}
 
 # Units of work as small as the fuzzer's days, so that their borders are fuzzed: these sizes have no effect on what is
 # compared. One that is not there any more is an error: the lists follow the headers.
-sizes=(binned_rows=2 moment_columns=16 profiled_levels=8 edge_rows=2 resampled_rows=2 streamed_bytes=256)
-if [ -e "$headers/bml/shuffled.hpp" ]; then
-    sizes+=(rows_a_part=8 group_values=64 snapshots_a_unit=2 groups_a_unit=2 beyond_cache=256)
-fi
+sizes=(binned_rows=2 edge_rows=2 resampled_rows=2 streamed_bytes=256 strip_columns=8 rows_a_part=8 group_values=64
+    snapshots_a_unit=2 groups_a_unit=2 beyond_cache=256)
 shrink() { # FOLDER NAME=VALUE ...
     local folder=$1 size header
     rm -rf "$folder"

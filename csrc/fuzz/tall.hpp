@@ -32,14 +32,12 @@ struct Rows {
     }
 };
 
-#if __has_include("bml/shuffled.hpp")
 // Where snapshots begin, the end included; empty: not in order.
 inline Vec<int64_t> starts_of(const Vec<int64_t>& ts) {
     Vec<int64_t> starts(ts.size() + 1);
     const int64_t n = bml::find_snapshots(ts.data(), static_cast<int64_t>(ts.size()), starts.data());
     return Vec<int64_t>(starts.data(), starts.data() + n + 1);
 }
-#endif
 
 // Rows as they come from a table, more or less: whole snapshots, then faults.
 template <class T, int K>

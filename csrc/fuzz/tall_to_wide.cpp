@@ -5,7 +5,6 @@ namespace {
 
 using namespace fuzz;
 
-#if __has_include("bml/shuffled.hpp")
 // In order if that is what the rows are, else by groups: as the binding does.
 template <class T, int K, class Out>
 bml::Error run(const Rows<T, K>& rows, Book<Out>& out, int threads) {
@@ -35,30 +34,6 @@ bml::Error run(const Rows<T, K>& rows, Book<Out>& out, int threads) {
     out.n_deep = sum.n_deep, out.n_duplicate = sum.n_duplicate, out.n_conflict = sum.n_conflict;
     return error;
 }
-#else
-template <class T, int K, class Out>
-bml::Error run(const Rows<T, K>& rows, Book<Out>& out, int) {
-    const int64_t found = bml::count_times(rows.ts.data(), rows.size());
-    out.times = rows.ts;
-    if (found < 0) {
-        std::sort(out.times.begin(), out.times.end());
-        out.times.erase(std::unique(out.times.begin(), out.times.end()), out.times.end());
-    } else {
-        out.times.resize(at(found));
-    }
-    out.times.shrink_to_fit();
-    const auto n_times = static_cast<int64_t>(out.times.size());
-    const int64_t cells = rows.levels * (4 / K);
-    out.book.assign(at(n_times * rows.levels * 4), Out{7});
-    out.duplicate.assign(at(n_times), 0);
-    Vec<int64_t> owner(at(found >= 0 ? cells : cells * n_times), -1);
-    bml::Wide<Out> wide{found >= 0,           n_times,     rows.levels, out.times.data(), out.book.data(),
-                        out.duplicate.data(), owner.data()};
-    const bml::Error error = bml::tall_to_wide(rows.view(), rows.keep, wide);
-    out.n_deep = wide.n_deep, out.n_duplicate = wide.n_duplicate, out.n_conflict = wide.n_conflict;
-    return error;
-}
-#endif
 
 template <class T, int K, class Out>
 void check(Input& in) {

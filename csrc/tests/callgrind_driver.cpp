@@ -93,16 +93,21 @@ Rows shuffled(const Rows& from, std::size_t block) {
 
 template <int K>
 void count_tall(const std::string& name, const Rows& rows) {
-    const bool sorted = std::is_sorted(rows.ts.begin(), rows.ts.end());
-    Vec<int64_t> times(n_times),
-        owner(static_cast<std::size_t>(n_levels * (4 / K) * (sorted ? 1 : n_times)), -1);
-    for (int64_t t = 0; t < n_times; ++t) times[static_cast<std::size_t>(t)] = t * step;
+    constexpr auto keep = bml::Keep::refuse;
+    Vec<int64_t> times, starts(rows.ts.size() + 1);
     Vec<float> book(static_cast<std::size_t>(n_times * n_levels * 4));
-    Vec<std::int32_t> duplicate(n_times);
-    bml::Wide<float> wide{sorted,      n_times,          n_levels,    times.data(),
-                          book.data(), duplicate.data(), owner.data()};
-    count("tall_to_wide " + name, rows.size(),
-          [&] { bml::tall_to_wide(rows.view<K>(), bml::Keep::refuse, wide); });
+    Vec<std::int32_t> duplicate(n_times), slot(rows.ts.size());
+    for (int64_t t = 0; t < n_times; ++t) times.push_back(t * step);
+    const bml::Wide<float> wide{n_times, n_levels, times.data(), book.data(), duplicate.data()};
+    bml::Surplus sum;
+    count("tall_to_wide " + name, rows.size(), [&] {
+        if (bml::find_snapshots(rows.ts.data(), rows.size(), starts.data()) >= 0) {
+            bml::tall_to_wide(rows.view<K>(), starts.data(), keep, wide, sum, threads);
+        } else {
+            bml::distinct_times(rows.ts.data(), rows.size(), slot.data(), threads);
+            bml::shuffled_to_wide(rows.view<K>(), slot.data(), keep, wide, sum, threads);
+        }
+    });
 }
 
 void count_books(const Vec<float>& book) {
