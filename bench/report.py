@@ -143,6 +143,9 @@ def main(arguments: list[str] | None = None) -> int:
         if chosen.readme:
             chosen.readme.write_text(with_table(chosen.readme.read_text(), lines, machine))
         return 0
+    if not chosen.baseline.exists():
+        print(f"there is no {chosen.baseline} to compare with: make bench-baseline writes it")
+        return 1
     base = json.loads(chosen.baseline.read_text())
     if base["machine"] != machine:
         print(f"note: the baseline was measured on {base['machine']}, this is {machine}")

@@ -12,6 +12,7 @@
 
 #include "bml/bin_depth.hpp"
 #include "bml/daily_moments.hpp"
+#include "bml/day_tensor.hpp"
 #include "bml/depth_profile.hpp"
 #include "bml/resample_grid.hpp"
 #include "bml/tall_to_wide.hpp"
@@ -110,6 +111,48 @@ void count_tall(const std::string& name, const Rows& rows) {
     });
 }
 
+void count_day(const std::string& name, const Rows& rows, bool with_moments) {
+    Vec<int64_t> times, edges, starts(rows.ts.size() + 1), source(n_times), age(n_times),
+        counts(n_levels * 4);
+    for (int64_t t = 0; t < n_times; ++t) times.push_back(t * step);
+    for (int64_t l = 0; l <= 10; ++l) edges.push_back(l);
+    for (int64_t l = 29; l <= n_levels; l += 19) edges.push_back(l);
+    const auto n_bins = static_cast<int64_t>(edges.size()) - 1;
+    Vec<float> bins(static_cast<std::size_t>(n_times * n_bins * 4)), coverage(bins.size() / 2);
+    Vec<double> mid(n_times), touch(n_times * 4);
+    std::array<Vec<double>, 5> sums;
+    for (auto& x : sums) x.resize(n_levels * 4);
+    Vec<std::int32_t> duplicate(n_times), broken(n_times);
+    Vec<std::uint8_t> mark(n_times);
+    constexpr auto keep = bml::Keep::refuse;
+    const bml::DayPlan plan{n_times, n_times, n_levels, n_bins, times.data(), times.data(), edges.data(),
+                            step,    keep,    false,    false,  false,        false};
+    const bml::DayOut<float> out{bins.data(),
+                                 coverage.data(),
+                                 source.data(),
+                                 age.data(),
+                                 mid.data(),
+                                 touch.data(),
+                                 duplicate.data(),
+                                 broken.data(),
+                                 mark.data(),
+                                 nullptr,
+                                 {with_moments ? counts.data() : nullptr, sums[0].data(), sums[1].data(),
+                                  sums[2].data(), sums[3].data(), sums[4].data()}};
+    const auto view = rows.view<4>();
+    bml::Surplus sum;
+    count("day_tensor " + name, rows.size(), [&] {
+        bml::find_snapshots(rows.ts.data(), rows.size(), starts.data());
+        bml::day_tensor(
+            plan, out, bml::unit_bounds(plan),
+            [&](int rooms) {
+                return bml::OrderedReader<bml::TallRows<double, 4>>(view, starts.data(), n_levels, keep,
+                                                                    rooms);
+            },
+            sum, threads);
+    });
+}
+
 void count_books(const Vec<float>& book) {
     const auto n = static_cast<int64_t>(book.size());
     Vec<int64_t> ts(n_times), grid(n_times), source(n_times), age(n_times);
@@ -149,6 +192,8 @@ void count_books(const Vec<float>& book) {
 
 int main() {
     const Rows complete = rows_of(1, 0);
+    count_day("complete", complete, false);
+    count_day("moments", complete, true);
     count_tall<4>("complete", complete);
     count_tall<4>("missing", rows_of(1, 20));
     count_tall<4>("levels shuffled", shuffled(complete, n_levels));
