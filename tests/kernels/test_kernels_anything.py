@@ -114,7 +114,7 @@ def flat(result: Any) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("name", sorted(TABLE))
-@settings(max_examples=250)
+@settings(max_examples=4 * settings().max_examples)
 @given(data=st.data())
 def test_anything(name: str, data: st.DataObject) -> None:
     kernel, call = TABLE[name], data.draw(calls(name))
