@@ -58,7 +58,9 @@ def take_grid(times: Any, a: SimpleNamespace, snapshots: Any, out: Any) -> None:
 def day_numpy(a: SimpleNamespace, like: tuple[Any, ...]) -> Work:
     """Reshape (complete rows) or unique and scatter (others), take, add.reduceat."""
     out = np.empty_like(like[0])
-    complete = _sorted(a) and len(a.ts_ns_N) == len(np.unique(a.ts_ns_N)) * a.levels
+    n_times = len(np.unique(a.ts_ns_N))
+    in_order = np.arange(len(a.level_N)) % a.levels + 1
+    complete = _sorted(a) and len(a.ts_ns_N) == n_times * a.levels and bool((a.level_N == in_order).all())
 
     def work() -> tuple[Any, ...]:
         if complete:
