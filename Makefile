@@ -6,8 +6,11 @@ STAMP := $(VENV)/.installed
 SOURCES := setup.py pyproject.toml constraints.txt $(wildcard csrc/bind/*.cpp csrc/bind/*.hpp csrc/probe/*.cpp csrc/include/bml/*.hpp) \
 	$(shell find bml -name '*.pyx')
 DEMO_STORE ?= bml-store/demo
+FUZZ_SECONDS ?= 60
+# quiet: the table that is made of the figures says more than pytest-benchmark's
+MEASURE := $(BIN)/python -m pytest bench -q --benchmark-disable-gc --benchmark-quiet
 
-.PHONY: help demo test test-all lint format sanitize bench clean
+.PHONY: help demo test test-all lint format sanitize fuzz callgrind bench bench-gate bench-baseline clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,9 +30,11 @@ demo: $(STAMP)  ## synthetic market -> model -> report, in minutes on a laptop
 test: $(STAMP)  ## the tests
 	$(BIN)/pytest -m "not slow"
 
-test-all: $(STAMP) lint sanitize  ## everything: slow tests, linters, sanitizers, the numba backend
+test-all: $(STAMP) lint sanitize  ## everything: slow tests, linters, sanitizers, the numba backend, fuzzing
 	$(BIN)/pytest
 	BML_KERNELS=numba $(BIN)/pytest tests/kernels
+	$(MAKE) fuzz FUZZ_SECONDS=10
+	$(MAKE) callgrind
 
 lint: $(STAMP)  ## ruff, mypy --strict, clang-format
 	$(BIN)/ruff check .
@@ -46,8 +51,28 @@ sanitize: $(STAMP)  ## C++ tests under ASan, UBSan and TSan; kernel and decoder 
 	bash csrc/tests/run.sh
 	PYTHON=$(abspath $(BIN)/python) bash csrc/tests/sanitized_pytest.sh
 
-bench: $(STAMP)  ## kernels beside a memcpy of the same bytes
-	$(BIN)/python bench/kernels.py
+fuzz: $(STAMP)  ## libFuzzer on the C++ headers under ASan and UBSan, FUZZ_SECONDS each (needs clang)
+	bash csrc/fuzz/run.sh $(FUZZ_SECONDS)
+
+callgrind: $(STAMP)  ## instructions per element beside bench/instructions.json (needs valgrind)
+	PYTHON=$(BIN)/python bash csrc/tests/callgrind.sh
+
+bench: $(STAMP)  ## kernels beside memcpy and their peers; writes the README's table
+	mkdir -p build
+	$(MEASURE) --benchmark-json=build/bench.json
+	$(BIN)/python -m bench.report table build/bench.json --readme README.md
+
+bench-gate: $(STAMP)  ## fails when a kernel is slower, beside memcpy and numba, than bench/baseline.json allows
+	mkdir -p build
+	$(MEASURE) --peers numba --rounds 11 --benchmark-json=build/bench-gate.json
+	$(BIN)/python -m bench.report gate build/bench-gate.json bench/baseline.json
+
+bench-baseline: $(STAMP)  ## measures three times and writes bench/baseline.json
+	mkdir -p build
+	for run in 1 2 3; do \
+		$(MEASURE) --peers numba --rounds 11 --benchmark-json=build/bench-base-$$run.json || exit 1; done
+	$(BIN)/python -m bench.report baseline build/bench-base-[123].json >build/baseline.json
+	mv build/baseline.json bench/baseline.json
 
 clean:  ## remove what was built (never data)
 	rm -rf build dist *.egg-info $(VENV)

@@ -39,7 +39,7 @@ void depth_profile(const T* book, std::int64_t n_times, std::int64_t n_levels, s
                    int threads) {
     for_each_strip(threads, 4 * n_levels, [=](std::int64_t first, std::int64_t n) {
         std::int64_t above[strip_columns] = {};  // of all four fields: as fast as of two
-        count_above(book + first, n_times, 4 * n_levels, n, above);
+        if (n_times > 0) count_above(book + first, n_times, 4 * n_levels, n, above);
         for (std::int64_t i = 1; i < n; i += 2) count[(first + i) / 2] = above[i];
     });
 }

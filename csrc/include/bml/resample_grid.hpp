@@ -70,7 +70,6 @@ void write_row(const Samples<T>& in, std::int64_t now, Method method, const OnGr
                bool past_cache) {
     const std::int64_t left = out.source[g];
     T* to = out.value + g * in.width;
-    const T *a = in.value + left * in.width, *b = a + in.width;
     const auto write = [&](auto put) {
         if (past_cache)
             stream_row(to, in.width, put);
@@ -81,6 +80,7 @@ void write_row(const Samples<T>& in, std::int64_t now, Method method, const OnGr
         return write([=](std::int64_t, std::int64_t n, T* at) {
             std::fill_n(at, n, std::numeric_limits<T>::quiet_NaN());
         });
+    const T *a = in.value + left * in.width, *b = a + in.width;
     if (method == Method::forward_fill || out.age_ns[g] == 0)
         return write([=](std::int64_t x, std::int64_t n, T* at) { std::copy_n(a + x, n, at); });
     const double past = static_cast<double>(out.age_ns[g]);
