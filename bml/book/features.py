@@ -78,7 +78,8 @@ def microprice_bps(book_WLF: Float64, mid_W: Float64) -> float:
     if not both > 0.0:
         return np.nan
     half_spread = 0.5 * (book_WLF[-1, 0, ASK_PX] - book_WLF[-1, 0, BID_PX])
-    return half_spread / mid_W[-1] * BPS * ((bid_qty - ask_qty) / both)
+    bps: float = half_spread / mid_W[-1] * BPS * ((bid_qty - ask_qty) / both)
+    return bps
 
 
 @window_feature(rows=1)
@@ -235,12 +236,13 @@ def entries(*given: str | dict[str, Any]) -> list[Entry]:
 
 def _values(day: AlignedDay, entry: Entry) -> Float64:
     try:
-        values = entry.function()(day.book_TLF, day.mid_T, rows=entry.rows, **entry.params)
+        params: dict[str, Any] = entry.params
+        values = entry.function()(day.book_TLF, day.mid_T, rows=entry.rows, **params)
     except ImportError as error:
         raise missing_extra("numba", "book.features.window") from error
     except (TypeError, ValueError, IndexError) as error:
         raise ConfigError(f"{entry.fn}: {error}") from error
-    return values.reshape(len(values), -1) if len(values) else values.reshape(0, len(entry.names))
+    return values.reshape(len(values), len(entry.names))
 
 
 def _narrowed(day: AlignedDay, value_TK: Float64, names: Sequence[str]) -> Float32:

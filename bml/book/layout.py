@@ -1,10 +1,12 @@
-"""What is inside a day file, schema ``bml.day/1`` (or /2: with window features): names, types and shapes, checksums, and what a header must say.
+"""What is inside a day file: names, types and shapes, checksums, and what a header must say.
+
+The schema is ``bml.day/1``, or ``bml.day/2`` of a file with window features, which has what is marked *.
 
     /book      (T, L, 4) <f4 or <f2   model-ready: bps from the mid, log1p quantity
     /mid       (T,) <f8               /age (T,) <i4 ms     /flags (T,) <u2     /coverage (T, L, 2) <f4
     /edges     (L + 1,) <i8           levels of the depth bins
     /moments   (6, V) <f8             /scaler (3, L, 4) <f8
-    /features  (T, K) <f4             /feature_scaler (3, K) <f8     only with the attribute ``features``, the K names
+    /features  (T, K) <f4 *           /feature_scaler (3, K) <f8 *   named by the attribute ``features`` *
     /quality   (n,) u1                the quality report as JSON; /meta (n,) u1 JSON: meta, query
     /crc       (25,) <u4              CRC-32 of /book in 24 parts of the day, then of all other arrays together
 
@@ -40,7 +42,7 @@ ATTRIBUTES: dict[str, type] = {
     "code_version": str, "crc_header": int, "complete": int,
 }  # fmt: skip
 
-#: ... and of a file with window features, a JSON list of names
+#: the attribute that names the window features, a JSON list
 FEATURES = "features"
 
 _REBUILD = "delete it and build the day again"

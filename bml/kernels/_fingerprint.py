@@ -44,8 +44,9 @@ def reached(fn: Fn, seen: set[Fn] | None = None) -> Iterator[tuple[str, object]]
 def plain(value: object) -> Fn | None:
     """The Python function behind a function or what numba made of one; None for anything else, numpy's included."""
     inner = getattr(value, "py_func", value)
-    own = isinstance(inner, types.FunctionType) and inner.__module__.split(".")[0] not in _KNOWN
-    return inner if own else None
+    if isinstance(inner, types.FunctionType) and inner.__module__.split(".")[0] not in _KNOWN:
+        return inner
+    return None
 
 
 def _read(fn: Fn) -> Iterator[tuple[str, object]]:

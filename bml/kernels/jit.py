@@ -11,6 +11,7 @@ numba is imported when a feature is first run, not before.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import inspect
@@ -191,10 +192,8 @@ class WindowFeature:
         # Without bounds checks a function could read the rows after its window, which lie behind it in memory.
         feature = numba.njit(nogil=True, error_model="numpy", boundscheck=True)(_positional(self.fn))
         drive = numba.njit(nogil=True, error_model="numpy")(self._loop(feature))
-        try:
+        with contextlib.suppress(RuntimeError):  # it has no file, so there is no place to keep it at: see __call__
             drive.enable_caching()
-        except RuntimeError:
-            pass  # it has no file, so there is no place to keep it at: see __call__
         try:
             drive.compile((book, mid, types_.float64[:, ::1], *[types_.int64] * 3, values))
         except Exception as error:
@@ -210,11 +209,10 @@ class WindowFeature:
             return TypeError(f"{_place(self.fn, error)}: numba cannot compile it: {_reason(error)}")
         found = feature.overloads[signature].signature.return_type
         kinds = _numba().types
-        wanted, kind = "a number", (kinds.Number, kinds.Boolean)
-        if self.names is not None:
-            wanted, kind = f"a tuple of {len(self.names)} floats", (kinds.UniTuple,)
-        if isinstance(found, kind):
+        one = self.names is None
+        if isinstance(found, (kinds.Number, kinds.Boolean) if one else kinds.UniTuple):
             return outer  # the function is all right
+        wanted = "a number" if one else f"a tuple of {len(self.names or ())} floats"
         return TypeError(f"{_place(self.fn)}: must return {wanted}, it returns {found}")
 
 
@@ -251,7 +249,8 @@ def _defaults(fn: Fn) -> dict[str, Number]:
     """The parameters after the first two. Raises TypeError unless all are numbers with a default."""
     if not isinstance(fn, types.FunctionType):
         raise TypeError(f"window_feature: takes a plain Python function, not {type(fn).__name__}")
-    first, others = [], {}
+    first: list[str] = []
+    others: dict[str, Number] = {}
     for parameter in inspect.signature(fn).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise TypeError(f"{_place(fn)}: cannot take *{parameter.name}: name every parameter")
