@@ -266,9 +266,7 @@ def test_infinite_values_and_failing_features_are_refused(monkeypatch: pytest.Mo
     words = "BTCUSDT 2024-01-15T00:00:00Z: mine.inverse_quantity is inf, which float32 does not hold (138 more like it)"
     with pytest.raises(DataError, match=re.escape(words)):
         features.window(raw_day(), context(), features=entries("mine.inverse_quantity"))
-    with pytest.raises(
-        ConfigError, match=r"mine.reads_ahead: window_feature reads_ahead .* outside of its window"
-    ):
+    with pytest.raises(ConfigError, match=r"mine.reads_ahead: window_feature reads_ahead .* outside of its window"):
         features.window(raw_day(), context(), features=entries("mine.reads_ahead"))
 
 
