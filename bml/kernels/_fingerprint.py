@@ -50,7 +50,7 @@ def plain(value: object) -> Fn | None:
 
 
 def _read(fn: Fn) -> Iterator[tuple[str, object]]:
-    names = sorted(set(_names(fn.__code__)))
+    names = sorted(set(names_in(fn.__code__)))
     cells = zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)
     found = {name: fn.__globals__[name] for name in names if name in fn.__globals__}
     for name, value in sorted((found | {name: cell.cell_contents for name, cell in cells}).items()):
@@ -59,11 +59,11 @@ def _read(fn: Fn) -> Iterator[tuple[str, object]]:
             yield from ((f"{name}.{inner}", getattr(value, inner)) for inner in names if hasattr(value, inner))
 
 
-def _names(code: types.CodeType) -> Iterator[str]:
+def names_in(code: types.CodeType) -> Iterator[str]:
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from _names(constant)
+            yield from names_in(constant)
 
 
 def _constant(value: object) -> str:

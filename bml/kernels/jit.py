@@ -20,13 +20,13 @@ import re
 import types
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bml.kernels import _arrays
-from bml.kernels._fingerprint import fingerprint, reached
+from bml.kernels._bounds import place, reason, refuse_unchecked
+from bml.kernels._fingerprint import fingerprint
 from bml.types import ASK_PX, BID_PX, FIELDS, Float64, Floats
 
 Number = bool | int | float
@@ -52,7 +52,8 @@ def window_feature(*, rows: int, names: Sequence[str] | None = None) -> Callable
 
     The window is all the function is given, and reading outside of it is an error: what is dated t cannot depend on
     anything later. The function must be in the part of Python that numba compiles, and pure: it is called once a
-    row, in any order. Helper functions it calls are decorated with ``numba.njit(boundscheck=True)``.
+    row, in any order. Helper functions it calls are decorated with ``numba.njit(boundscheck=True)``; of numpy it may
+    use ufuncs, reductions and what else is sure to stay inside its arrays (:data:`bml.kernels._bounds.SAFE`).
     Raises TypeError or ValueError, in one line, for a function of another form.
     """
     rows = _arrays.integer("window_feature", "rows", rows, least=1)
@@ -112,9 +113,9 @@ class WindowFeature:
                 with ThreadPoolExecutor(workers) as pool:
                     list(pool.map(lambda part: drive(*part), parts))
         except IndexError as error:
-            raise IndexError(f"{_place(self.fn)}: reads outside of its window of {look_back} rows") from error
+            raise IndexError(f"{place(self.fn)}: reads outside of its window of {look_back} rows") from error
         except ValueError as error:
-            raise ValueError(f"{_place(self.fn)}: {error}") from error
+            raise ValueError(f"{place(self.fn)}: {error}") from error
         return self._shaped(flat) if out is None else out
 
     def spec(
@@ -184,7 +185,7 @@ class WindowFeature:
     @functools.cached_property
     def _compiled(self) -> Fn:
         numba = _numba()
-        _refuse_unchecked(self.fn)
+        refuse_unchecked(self.fn)
         types_ = numba.types
         book = types_.Array(types_.float64, 3, "C", readonly=True)
         mid = types_.Array(types_.float64, 1, "C", readonly=True)
@@ -206,14 +207,14 @@ class WindowFeature:
         try:
             feature.compile(signature)
         except Exception as error:
-            return TypeError(f"{_place(self.fn, error)}: numba cannot compile it: {_reason(error)}")
+            return TypeError(f"{place(self.fn, error)}: numba cannot compile it: {reason(error)}")
         found = feature.overloads[signature].signature.return_type
         kinds = _numba().types
         one = self.names is None
         if isinstance(found, (kinds.Number, kinds.Boolean) if one else kinds.UniTuple):
             return outer  # the function is all right
         wanted = "a number" if one else f"a tuple of {len(self.names or ())} floats"
-        return TypeError(f"{_place(self.fn)}: must return {wanted}, it returns {found}")
+        return TypeError(f"{place(self.fn)}: must return {wanted}, it returns {found}")
 
 
 def _each_number(book_TLF, mid_T, out_TK, rows, start, stop, values):  # type: ignore[no-untyped-def]
@@ -253,17 +254,17 @@ def _defaults(fn: Fn) -> dict[str, Number]:
     others: dict[str, Number] = {}
     for parameter in inspect.signature(fn).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise TypeError(f"{_place(fn)}: cannot take *{parameter.name}: name every parameter")
+            raise TypeError(f"{place(fn)}: cannot take *{parameter.name}: name every parameter")
         if len(first) < 2 and parameter.default is parameter.empty and parameter.kind is not parameter.KEYWORD_ONLY:
             first.append(parameter.name)
         elif type(parameter.default) not in (bool, int, float):
-            raise TypeError(f"{_place(fn)}: parameter {parameter.name!r} needs a number as its default")
+            raise TypeError(f"{place(fn)}: parameter {parameter.name!r} needs a number as its default")
         elif parameter.name in RESERVED:
-            raise TypeError(f"{_place(fn)}: parameter {parameter.name!r} has a meaning of its own: take another name")
+            raise TypeError(f"{place(fn)}: parameter {parameter.name!r} has a meaning of its own: take another name")
         else:
             others[parameter.name] = parameter.default
     if len(first) != 2:
-        raise TypeError(f"{_place(fn)}: must take (book_WLF, mid_W) first, not ({', '.join(first)})")
+        raise TypeError(f"{place(fn)}: must take (book_WLF, mid_W) first, not ({', '.join(first)})")
     return others
 
 
@@ -272,37 +273,6 @@ def _positional(fn: Fn) -> Fn:
     code = fn.__code__
     code = code.replace(co_argcount=code.co_argcount + code.co_kwonlyargcount, co_kwonlyargcount=0)
     return types.FunctionType(code, fn.__globals__, fn.__name__, None, fn.__closure__)
-
-
-def _refuse_unchecked(fn: Fn) -> None:
-    for name, value in reached(fn):
-        options = getattr(value, "targetoptions", None)
-        if isinstance(options, dict) and hasattr(value, "py_func") and not options.get("boundscheck"):
-            raise TypeError(
-                f"{_place(fn)}: helper {name!r} could read beyond its window: decorate it with "
-                "numba.njit(boundscheck=True)"
-            )
-
-
-def _place(fn: Fn, error: Exception | None = None) -> str:
-    """Which function, in which file, at which line; the one ``error`` speaks of, if it names one."""
-    code = fn.__code__
-    name = Path(code.co_filename).name
-    lines = re.findall(rf'File "[^"]*{re.escape(name)}", line (\d+)', str(error)) if error else []
-    return f"window_feature {fn.__name__} ({name}:{lines[-1] if lines else code.co_firstlineno})"
-
-
-def _reason(error: Exception) -> str:
-    """The line of numba's many that says what is wrong."""
-    lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()]
-    raised = [line.split("Error: ", 1)[1] for line in lines if re.match(r"\w*Error: ", line)]
-    if raised:
-        return f"{raised[-1]} (a feature may not change its input)" if "readonly" in raised[-1] else raised[-1]
-    calls = [line[4:] for line in lines if line.startswith(">>> ")]
-    if calls:
-        return f"it knows no {calls[-1]}"
-    told = [line for line in lines if line and not line.startswith("Failed in nopython")]
-    return told[0] if told else type(error).__name__
 
 
 def _numba() -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
+from numpy import take_along_axis
 
 import bml
 from bml import kernels
@@ -22,6 +23,7 @@ from bml.types import Float64
 
 ROOT = Path(bml.__file__).parents[1]
 SCALE = 3.0
+NONE = None
 
 
 @numba.njit(boundscheck=True)
@@ -182,6 +184,26 @@ def text(book_WLF: Any, mid_W: Any) -> Any:
     return mid_W[0] + "a"
 
 
+def strided(book_WLF: Any, mid_W: Any) -> Any:
+    return np.lib.stride_tricks.as_strided(mid_W, (9,), (8,))[8]
+
+
+def along(book_WLF: Any, mid_W: Any) -> Any:
+    return take_along_axis(mid_W, np.array([8]), 0)[0]
+
+
+def flat(book_WLF: Any, mid_W: Any) -> Any:
+    return mid_W.flat[8]
+
+
+def by_address(book_WLF: Any, mid_W: Any) -> Any:
+    return numba.carray(mid_W.ctypes, (9,))[8]
+
+
+def random(book_WLF: Any, mid_W: Any) -> Any:
+    return np.random.rand()  # noqa: NPY002
+
+
 def with_file(book_WLF: Any, mid_W: Any) -> Any:
     with open("x"):
         return 1.0
@@ -196,7 +218,12 @@ def with_file(book_WLF: Any, mid_W: Any) -> Any:
         (nothing, "must return a number, it returns none"),
         (an_array, "must return a number, it returns .*array"),
         (calls_python, "numba cannot compile it: Untyped global name 'plain_python'"),
-        (calls_unchecked, r"helper 'unchecked' could read beyond its window: decorate it with numba.njit\(boundscheck"),
+        (calls_unchecked, r"unchecked could read beyond its window: decorate it with numba.njit\(boundscheck"),
+        (strided, "numpy.lib could read beyond its window: use a loop or an index, which are checked"),
+        (along, "take_along_axis could read beyond its window"),
+        (flat, r"\.flat could read beyond its window"),
+        (by_address, "numba could read beyond its window"),
+        (random, "numpy.random could read beyond its window"),
         (text, r"numba cannot compile it: it knows no add\(float64, "),
         (with_file, "numba cannot compile it: Unsupported context manager"),
     ],
@@ -260,6 +287,50 @@ def test_the_row_after_the_window_cannot_be_read(ahead: int) -> None:
     np.testing.assert_array_equal(peek(books(), at=-1)[1:], books()[:-1, 0, 0])
     with pytest.raises(IndexError):
         peek(books(), at=-4)
+
+
+def by_take(book_WLF: Any, mid_W: Any) -> Any:
+    return np.take(mid_W, 2)
+
+
+def by_list(book_WLF: Any, mid_W: Any) -> Any:
+    return mid_W[np.array([2])][0]
+
+
+def by_mask(book_WLF: Any, mid_W: Any) -> Any:
+    return mid_W[np.array([False, False, True])][0]
+
+
+def by_ravel(book_WLF: Any, mid_W: Any) -> Any:
+    return book_WLF.ravel()[24]
+
+
+def by_other_type(book_WLF: Any, mid_W: Any) -> Any:
+    return mid_W.view(np.int64)[2]
+
+
+def backwards(book_WLF: Any, mid_W: Any) -> Any:
+    return mid_W[::-1][2]
+
+
+@pytest.mark.parametrize("fn", [by_take, by_list, by_mask, by_ravel, by_other_type, backwards])
+def test_every_way_to_index_is_checked(fn: Any) -> None:
+    with pytest.raises(IndexError, match="reads outside of its window of 2 rows"):
+        window_feature(rows=2)(fn)(books())
+
+
+def test_numpy_that_stays_inside_is_allowed() -> None:
+    @window_feature(rows=4)
+    def usual(book_WLF: Float64, mid_W: Float64) -> float:
+        spread_W = np.log(book_WLF[:, 0, 2] / book_WLF[:, 0, 0])
+        return float(
+            math.sqrt(np.std(spread_W))
+            + np.linalg.norm(mid_W)
+            + np.sort(mid_W)[1]
+            + (NONE is None) * np.float64(len(mid_W))
+        )
+
+    np.testing.assert_allclose(usual(books()), usual.spec(books()), rtol=1e-12)
 
 
 def test_what_the_function_raises_is_passed_on() -> None:
