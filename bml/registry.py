@@ -1,7 +1,8 @@
 """Names in YAML are paths: ``sources.postgres.depth_rows`` imports ``bml.sources.postgres`` and nothing else.
 
 Only functions that were decorated here can be named, so a configuration cannot call just anything.
-Other packages plug in by entry point (groups ``bml.sources``, ``bml.steps``, ``bml.stages``, ``bml.models``).
+Other packages plug in by entry point (groups ``bml.sources``, ``bml.steps``, ``bml.stages``, ``bml.models``,
+``bml.features``).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from bml.types import ConfigError
 
 Fn = TypeVar("Fn", bound=Callable[..., Any])
 
-KINDS = ("source", "step", "stage", "model")
+KINDS = ("source", "step", "stage", "model", "feature")  # a feature is marked by bml.window_feature
 _KIND = "__bml_kind__"
 _LEARN = "__bml_learn__"
 _READS = "__bml_reads__"
@@ -166,6 +167,7 @@ _HOMES = {
     "step": ("book",),
     "stage": ("book", "dataset", "training", "evaluation"),
     "model": ("models",),
+    "feature": ("book",),
 }
 
 
@@ -194,4 +196,8 @@ def _did_you_mean(name: str, kind: str) -> str:
 
 
 def _example(kind: str) -> str:
-    return {"source": "sources.postgres.depth_rows", "step": "book.align.to_grid"}.get(kind, f"{kind}s.module.name")
+    examples = {
+        "source": "sources.postgres.depth_rows", "step": "book.align.to_grid",
+        "feature": "book.features.order_flow_imbalance",
+    }  # fmt: skip
+    return examples.get(kind, f"{kind}s.module.name")

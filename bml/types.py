@@ -3,7 +3,7 @@
 Shape letters, used as suffixes of array names everywhere:
 
     N rows or samples   T times          A assets      L levels (or depth bins)   F book fields
-    D days              S statistics     B batch       C classes                  K calendar features
+    D days              S statistics     B batch       C classes                  K features (calendar, window)
 
 Timestamps are int64 nanoseconds UTC and end in ``_ns``. Missing is NaN in floats and -1 in indices, never 0:
 a zero quantity is data. ``px`` is a price, ``qty`` a size in base units. A day is [00:00, 24:00) UTC.
@@ -169,7 +169,8 @@ class DailyMoments:
 
     ``names_V`` name the series, ``stats_SV`` float64 has S = mean std skew kurtosis total count
     (kurtosis is excess; std has ddof=0; fewer than two values give NaN). ``scaler_SLF`` float64 is
-    (3, L, 4): count, mean and M2 of every model-ready book cell, mergeable over days.
+    (3, L, 4): count, mean and M2 of every model-ready book cell, mergeable over days; ``feature_SK`` (3, K)
+    float64 likewise of every window feature, None where the day has none.
     """
 
     symbol: str
@@ -177,6 +178,7 @@ class DailyMoments:
     names_V: tuple[str, ...]
     stats_SV: Float64
     scaler_SLF: Float64
+    feature_SK: Float64 | None = None
 
 
 #: the S axis of :attr:`DailyMoments.stats_SV`
@@ -191,7 +193,8 @@ class AlignedDay:
     (price as bps from mid, log1p of quantity: model-ready), ``mid_T`` float64 (NaN where unknown),
     ``age_ms_T`` int32 milliseconds since the snapshot in use (-1: none), ``flag_T`` uint16.
     ``edges_L1`` are the level edges of the depth bins once binned, ``coverage_TL2`` the share of each
-    bin's levels that were present (bid, ask).
+    bin's levels that were present (bid, ask). ``feature_TK`` float32 are the window features of the raw book,
+    NaN where unknown, and ``feature_names`` their K names; None and () without any.
     """
 
     symbol: str
@@ -208,6 +211,8 @@ class AlignedDay:
     coverage_TL2: Float32 | None = None
     moments: DailyMoments | None = None
     query: str = ""
+    feature_TK: Float32 | None = None
+    feature_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

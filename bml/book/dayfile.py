@@ -118,6 +118,18 @@ class DayFile:
         return self._array("edges")
 
     @cached_property
+    def feature_names(self) -> tuple[str, ...]:
+        """The names of the K window features; () without any."""
+        return tuple(json.loads(str(self._attributes.get(layout.FEATURES, "[]"))))
+
+    @property
+    def feature_TK(self) -> Float32:
+        """(T, K) float32 window features of the raw book, NaN where unknown; K = 0 without any."""
+        if not self.feature_names:
+            return np.empty((int(self._attributes["rows"]), 0), np.float32)
+        return self._array("features")
+
+    @cached_property
     def moments(self) -> DailyMoments:
         """The day's statistics."""
         return DailyMoments(
@@ -126,6 +138,7 @@ class DayFile:
             names_V=tuple(json.loads(str(self._attributes["series"]))),
             stats_SV=self._array("moments").copy(),  # small, and so kept without the mapping
             scaler_SLF=self._array("scaler").copy(),
+            feature_SK=self._array("feature_scaler").copy() if self.feature_names else None,
         )
 
     @cached_property

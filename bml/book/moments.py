@@ -46,7 +46,8 @@ def daily(day: AlignedDay, ctx: DayContext) -> AlignedDay:
 
     ``stats_SV`` (6, V) has the rows of ``bml.types.STATS``. ``scaler_SLF`` (3, L, 4) holds count, mean and M2 of
     every value of the book as it is in ``day`` (so put this step after book.depth.adaptive), mergeable over days;
-    a cell without values has 0, 0, 0. Cost: one pass over the book.
+    a cell without values has 0, 0, 0. ``feature_SK`` holds the same of the window features, if there are any.
+    Cost: one pass over the book.
     """
     del ctx
     fresh_T = (day.flag_T & np.uint16(STALE)) == 0
@@ -54,16 +55,22 @@ def daily(day: AlignedDay, ctx: DayContext) -> AlignedDay:
     n_levels, n_fields = day.book_TLF.shape[1:]
     book_TLF = day.book_TLF if day.book_TLF.dtype != np.float16 else day.book_TLF.astype(np.float32)
     rows = book_TLF if fresh_T.all() else book_TLF[fresh_T]
-    cells = kernels.daily_moments(rows.reshape(len(rows), n_levels * n_fields))
-    scaler = np.stack([cells.count_V.astype(np.float64), cells.mean_V, cells.m2_V])
+    scaler = _state(rows.reshape(len(rows), n_levels * n_fields))
     moments = DailyMoments(
         symbol=day.symbol,
         day=day.day,
         names_V=SERIES,
         stats_SV=kernels.daily_moments(series_TV).stats(),
         scaler_SLF=scaler.reshape(3, n_levels, n_fields),
+        feature_SK=None if day.feature_TK is None else _state(day.feature_TK[fresh_T]),
     )
     return replace(day, moments=moments)
+
+
+def _state(x_TV: Floats) -> Float64:
+    """(3, V) count, mean and M2 of every column."""
+    found = kernels.daily_moments(x_TV)
+    return np.stack([found.count_V.astype(np.float64), found.mean_V, found.m2_V])
 
 
 def _series(day: AlignedDay, fresh_T: Bools) -> Float64:

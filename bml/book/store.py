@@ -76,7 +76,7 @@ class DayStore:
         path = self.path(day.symbol, day.day)
         arrays = _arrays(day, meta)
         attributes: dict[str, Attribute] = {
-            "schema": SCHEMA,
+            "schema": layout.SCHEMA_FEATURES if day.feature_names else SCHEMA,
             "symbol": day.symbol,
             "date": day.day.isoformat(),
             "start_ns": int(day.grid_ns_T[0]),
@@ -90,6 +90,8 @@ class DayStore:
             "config_digest": self.digest,
             "code_version": __version__,
         }
+        if day.feature_names:
+            attributes[layout.FEATURES] = json.dumps(day.feature_names)
         attributes["crc_header"] = layout.header_checksum(attributes)
         attributes["complete"] = 1
         publish(path, pack({**arrays, "crc": layout.checksums(arrays)}, attributes))
@@ -131,12 +133,23 @@ def _arrays(day: AlignedDay, meta: dict[str, Any]) -> dict[str, npt.NDArray[Any]
         "quality": np.frombuffer(report.to_json(day.quality).encode(), np.uint8),
         "meta": np.frombuffer(json.dumps({"meta": meta, "query": day.query}, sort_keys=True).encode(), np.uint8),
     }
+    if day.feature_names:
+        arrays |= _features(day, moments)
     uniform = rows == len(day.grid_ns_T) and bool(np.all(np.diff(day.grid_ns_T) == day.cadence_ns))
     if not uniform or rows * day.cadence_ns != NS_PER_DAY:
         raise DataError(f"{day.symbol} {day.day}: {rows} rows are not a day's grid: use book.align.to_grid")
-    expected = layout.shapes(rows, depth, day.book_TLF.dtype.name)
+    expected = layout.shapes(rows, depth, day.book_TLF.dtype.name, len(day.feature_names))
     for name, x in arrays.items():
         wrong = layout.mismatch(x.dtype, x.shape, expected[name])
         if wrong:
             raise DataError(f"{day.symbol} {day.day}: {name} {wrong}: it cannot be stored")
     return arrays
+
+
+def _features(day: AlignedDay, moments: DailyMoments) -> dict[str, npt.NDArray[Any]]:
+    if day.feature_TK is None or moments.feature_SK is None:
+        raise DataError(
+            f"{day.symbol} {day.day}: its moments know nothing of its features: put book.moments.daily after "
+            "book.features.window"
+        )
+    return {"features": day.feature_TK, "feature_scaler": moments.feature_SK}

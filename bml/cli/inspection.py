@@ -61,7 +61,7 @@ def inspect(
 
 
 def summary(day: DayFile) -> dict[str, Any]:
-    """Everything ``bml inspect`` says, as plain values. Reads flags, coverage and moments, not the book."""
+    """Everything ``bml inspect`` says, as plain values. Reads flags, coverage, moments and features, not the book."""
     import numpy as np
 
     from bml.types import FIELDS, STATS, Flag
@@ -93,6 +93,7 @@ def summary(day: DayFile) -> dict[str, Any]:
         "counts": dict(day.quality.counts),
         "events": [_event(event) for event in day.quality.events],
         "moments": {name: dict(zip(STATS, stats_S.tolist(), strict=True)) for name, stats_S in series},
+        "features": dict(zip(day.feature_names, np.isfinite(day.feature_TK).mean(axis=0).tolist(), strict=True)),
         "attrs": day.attrs,
     }
 
@@ -129,6 +130,9 @@ def text(found: dict[str, Any]) -> str:
         f" ({' '.join(shape['fields'])}), {shape['dtype']}, {found['units']}",
         f"coverage  fresh {shares['fresh']:.2%}, filled {shares['filled']:.2%}, gap {shares['gap']:.2%}{present}",
     ]
+    if found["features"]:
+        known = ", ".join(f"{name} {share:.2%}" for name, share in found["features"].items())
+        lines.append(f"features  known in rows: {known}")
     lines += _flag_lines(found["flags"])
     lines += _moment_lines(found["moments"])
     return "\n".join(lines)

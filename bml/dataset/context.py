@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bml.dataset.series import Series
-from bml.types import STATS, DailyMoments, DataError, Float64
+from bml.types import STATS, DataError, Float64
 
 #: standardised inputs are clipped at this many standard deviations, on either side
 INPUT_LIMIT = 10.0
@@ -18,7 +18,8 @@ INPUT_LIMIT = 10.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scaler:
-    """Mean and std of every book cell (A, L, F) and every daily statistic (A, S), from training days only.
+    """Mean and std of every book cell (A, L, F), daily statistic (A, S) and window feature (A, K), from training
+    days only.
 
     A cell that was never seen has mean 0; one never seen, seen once, or constant has std 1.
     """
@@ -27,6 +28,8 @@ class Scaler:
     std_ALF: Float64
     mean_AS: Float64
     std_AS: Float64
+    mean_AK: Float64 | None = None  # None: there are no window features
+    std_AK: Float64 | None = None
 
 
 def moments_table(series: Series) -> tuple[Float64, npt.NDArray[np.bool_], tuple[str, ...]]:
@@ -73,7 +76,13 @@ def _without_level(moments_DAS: Float64, names: tuple[str, ...]) -> tuple[Float6
 
 def fit_scaler(series: Series, moments_DAS: Float64, train_days: int) -> Scaler:
     """Scalers over the first ``train_days`` days; O(train days) merges of per-day states, no book is read."""
-    books = [_merge([m for m in row[:train_days] if m is not None], series.levels) for row in series.moments_AD]
+    known = [[day for day in row[:train_days] if day is not None] for row in series.moments_AD]
+    books = [_merge([day.scaler_SLF for day in days], (series.levels, 4)) for days in known]
+    features = [
+        _merge([day.feature_SK for day in days if day.feature_SK is not None], (len(series.feature_names),))
+        for days in known
+        if series.feature_names
+    ]
     train_DAS = moments_DAS[:train_days]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a statistic unseen in training: mean and std are NaN
@@ -84,14 +93,16 @@ def fit_scaler(series: Series, moments_DAS: Float64, train_days: int) -> Scaler:
         std_ALF=np.stack([std for _, std in books]),
         mean_AS=np.where(np.isfinite(mean_AS), mean_AS, 0.0),
         std_AS=_usable_std(std_AS, mean_AS),
+        mean_AK=np.stack([mean for mean, _ in features]) if features else None,
+        std_AK=np.stack([std for _, std in features]) if features else None,
     )
 
 
-def _merge(days: Sequence[DailyMoments], levels: int) -> tuple[Float64, Float64]:
-    """Mean and std over days from each day's count, mean and M2, per (L, F)."""
+def _merge(days: Sequence[Float64], shape: tuple[int, ...]) -> tuple[Float64, Float64]:
+    """Mean and std over days, of ``shape``, from each day's count, mean and M2."""
     if not days:
-        return np.zeros((levels, 4)), np.ones((levels, 4))
-    count_D, mean_D, m2_D = np.moveaxis(np.stack([day.scaler_SLF for day in days]), 1, 0)
+        return np.zeros(shape), np.ones(shape)
+    count_D, mean_D, m2_D = np.moveaxis(np.stack(days), 1, 0)
     seen = count_D > 0
     mean_D, m2_D = np.where(seen, mean_D, 0.0), np.where(seen, m2_D, 0.0)
     total = count_D.sum(axis=0)

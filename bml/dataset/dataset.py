@@ -25,6 +25,9 @@ from bml.types import FIELDS, SPLITS, Float32, Float64, Fold, Int64, SampleIndex
 
 SCHEMA = "bml.dataset/2"
 
+#: of a dataset with window features; one without is as it was before there were any
+SCHEMA_FEATURES = "bml.dataset/3"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
@@ -36,7 +39,8 @@ class Dataset:
     ``last_y_N`` the class of the return over (anchor - horizon, anchor] under the edges of the anchor, -1 if
     unknown. ``drop_reasons`` counts dropped anchors per target, ``class_shares`` and ``n_eff`` (effective number
     of samples, see :func:`bml.dataset.weights.average_uniqueness`) are per block. ``notes`` are warnings in words.
-    ``store_digest`` is the digest of the day files it was built from.
+    ``store_digest`` is the digest of the day files it was built from. ``feature_names`` are those of their window
+    features, if there are any.
     """
 
     symbols: tuple[str, ...]
@@ -66,6 +70,7 @@ class Dataset:
     notes: tuple[str, ...]
     store_digest: str
     store: DayStore
+    feature_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.index)
@@ -87,6 +92,7 @@ class Dataset:
             "stats": len(self.moment_names),
             "calendar": len(self.time_names),
             "classes": len(self.class_names),
+            "features": len(self.feature_names),
         }
 
     @cached_property
@@ -137,7 +143,8 @@ class Dataset:
         """Write one HDF5 file, whole or not at all; equal datasets give equal bytes. Raises StoreError."""
         arrays, document = _pack(self)
         text = np.frombuffer(json.dumps(document, sort_keys=True).encode(), dtype=np.uint8)
-        publish(path, pack({**arrays, "document": text}, {"schema": SCHEMA, "digest": self.digest}))
+        schema = SCHEMA_FEATURES if self.feature_names else SCHEMA
+        publish(path, pack({**arrays, "document": text}, {"schema": schema, "digest": self.digest}))
         return path
 
     @classmethod
@@ -149,7 +156,7 @@ class Dataset:
         try:
             with h5py.File(path, "r") as file:
                 schema, expected = (bytes(file.attrs.get(key, b"")).decode() for key in ("schema", "digest"))
-                if schema != SCHEMA:
+                if schema not in (SCHEMA, SCHEMA_FEATURES):
                     raise StoreError(f"{path}: its schema is {schema!r}, not {SCHEMA!r}; build it again")
                 document = json.loads(bytes(file["document"][()]))
                 arrays = {name: file[name][()] for name in file if name != "document"}
@@ -174,14 +181,14 @@ def _pack(dataset: Dataset) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]
     document: dict[str, Any] = {}
     for item in fields(dataset):
         value = getattr(dataset, item.name)
-        if item.name == "store":
+        if item.name == "store" or (item.name == "feature_names" and not value):
             continue
         parts = {f"{item.name}.{f.name}": getattr(value, f.name) for f in fields(value)} \
             if item.name in _NESTED else {item.name: value}  # fmt: skip
         for name, part in parts.items():
             if isinstance(part, np.ndarray):
                 arrays[name] = part
-            else:
+            elif part is not None:
                 document[name] = str(part) if isinstance(part, dt.date) else part
     return arrays, cast(dict[str, Any], json.loads(json.dumps(document)))
 
@@ -190,9 +197,9 @@ def _unpack(arrays: dict[str, npt.NDArray[Any]], document: dict[str, Any], store
     flat: dict[str, Any] = document | arrays
     flat["grid.first"] = dt.date.fromisoformat(flat["grid.first"])
     flat["fold.bounds_ns"] = tuple((low, high) for low, high in flat["fold.bounds_ns"])
-    for name in ("symbols", "targets", "class_names", "time_names", "moment_names", "notes"):
-        flat[name] = tuple(flat[name])
+    for name in ("symbols", "targets", "class_names", "time_names", "moment_names", "notes", "feature_names"):
+        flat[name] = tuple(flat.get(name, ()))
     given: dict[str, Any] = {name: value for name, value in flat.items() if "." not in name}
     for outer, kind in _NESTED.items():
-        given[outer] = kind(**{f.name: flat[f"{outer}.{f.name}"] for f in fields(kind)})
+        given[outer] = kind(**{f.name: flat[key] for f in fields(kind) if (key := f"{outer}.{f.name}") in flat})
     return Dataset(**given, store=store)

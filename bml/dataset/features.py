@@ -63,7 +63,7 @@ def newest_book(dataset: Dataset, rows: Int64) -> tuple[Float32, tuple[str, ...]
     """
     from bml.dataset.loader import Standard
 
-    standard = Standard(dataset.scaler)
+    standard = Standard(dataset.scaler.mean_ALF, dataset.scaler.std_ALF)
     n_assets = len(dataset.symbols)
     targets, at, present_NA = dataset.index.target_N[rows], dataset.row_N[rows], dataset.present_NA[rows]
     x_NALF = np.zeros((at.shape[0], n_assets, dataset.levels, len(FIELDS)), dtype=np.float32)

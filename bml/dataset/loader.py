@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bml.dataset.context import INPUT_LIMIT, Scaler
+from bml.dataset.context import INPUT_LIMIT
 from bml.dataset.dataset import Dataset
 from bml.types import Float32, Float64, Floats, Int64
 
@@ -32,12 +32,14 @@ class Batch:
     """One batch; the asset axis begins with the target, then the other symbols in their order.
 
     ``x_short_BATLF`` float32, oldest row first, standardised, clipped at +-``INPUT_LIMIT`` standard deviations, 0
-    where missing; all 0 where ``present_BA`` (float32, 1 or 0) is 0. ``x_long_BDAS`` float32 likewise, oldest day
-    first, with ``long_present_BDA``.
+    where missing; all 0 where ``present_BA`` (float32, 1 or 0) is 0. ``x_feature_BATK`` float32 likewise, the window
+    features of the same rows (K = 0 without any). ``x_long_BDAS`` float32 likewise, oldest day first, with
+    ``long_present_BDA``.
     ``x_time_BK`` float32, ``y_B`` int64, ``w_B`` float32, ``row_B`` int64 (rows of the dataset's index).
     """
 
     x_short_BATLF: Tensor
+    x_feature_BATK: Tensor
     present_BA: Tensor
     x_long_BDAS: Tensor
     long_present_BDA: Tensor
@@ -55,18 +57,20 @@ class Batch:
 
 
 class Standard:
-    """Books as networks see them: (x - mean) / std, clipped at +-``INPUT_LIMIT``, 0 where missing; float32."""
+    """Rows as networks see them: (x - mean) / std, clipped at +-``INPUT_LIMIT``, 0 where missing; float32.
 
-    def __init__(self, scaler: Scaler) -> None:
+    ``mean`` and ``std`` are of every symbol: (A, L, F) those of the books, (A, K) those of the window features.
+    """
+
+    def __init__(self, mean: Float64, std: Float64) -> None:
         with torch.inference_mode(False):  # else they could not be used outside of the caller's inference mode
-            std_ALF = torch.from_numpy(scaler.std_ALF)
-            self._scale_ALF = (1.0 / std_ALF).float()
-            self._shift_ALF = (-torch.from_numpy(scaler.mean_ALF) / std_ALF).float()
+            self._scale = (1.0 / torch.from_numpy(std)).float()
+            self._shift = (-torch.from_numpy(mean) / torch.from_numpy(std)).float()
 
-    def into(self, a: int, book_TLF: Tensor, out_TLF: Tensor) -> None:
-        """Write the standardised ``book_TLF`` of symbol ``a`` to ``out_TLF``."""
-        torch.addcmul(self._shift_ALF[a], book_TLF, self._scale_ALF[a], out=out_TLF)
-        out_TLF.clamp_(-INPUT_LIMIT, INPUT_LIMIT).nan_to_num_(nan=0.0)
+    def into(self, a: int, rows: Tensor, out: Tensor) -> None:
+        """Write the standardised ``rows`` of symbol ``a``, (T, L, F) or (T, K), to ``out``."""
+        torch.addcmul(self._shift[a], rows, self._scale[a], out=out)
+        out.clamp_(-INPUT_LIMIT, INPUT_LIMIT).nan_to_num_(nan=0.0)
 
     def numpy(self, a: int, book_TLF: Floats) -> Float32:
         """The standardised ``book_TLF`` of symbol ``a`` as a new array."""
@@ -108,7 +112,11 @@ class WindowLoader:
         self.epoch = epoch
         self._dataset, self._rows, self._weights_N = dataset, np.asarray(rows, dtype=np.int64), weights_N
         self._batch_size, self._shuffle, self._seed = batch_size, shuffle, seed
-        self._books, self._standard = _Books(dataset), Standard(dataset.scaler)
+        self._days = _Days(dataset)
+        scaler = dataset.scaler
+        self._standards = [Standard(scaler.mean_ALF, scaler.std_ALF)]
+        if scaler.mean_AK is not None and scaler.std_AK is not None:
+            self._standards.append(Standard(scaler.mean_AK, scaler.std_AK))
         n_assets = len(dataset.symbols)
         # order[a] = the target a, then the others
         self._order_AA = np.array([[a, *(b for b in range(n_assets) if b != a)] for a in range(n_assets)])
@@ -138,29 +146,33 @@ class WindowLoader:
                     pending = pool.submit(self._fill, buffers[k % 2], parts[k])
                 yield batch
 
-    def _buffer(self, n: int) -> Tensor:
+    def _buffer(self, n: int) -> tuple[Tensor, Tensor]:
+        """Room for the books and the window features of ``n`` windows."""
         shape = self._dataset.shape
         with torch.inference_mode(False):  # else it could not be filled outside of the caller's inference mode
-            return torch.empty(n, *(shape[key] for key in ("assets", "steps", "levels", "fields")))
+            book = torch.empty(n, *(shape[key] for key in ("assets", "steps", "levels", "fields")))
+            return book, torch.empty(n, *(shape[key] for key in ("assets", "steps", "features")))
 
-    def _fill(self, buffer: Tensor, part: Int64) -> Batch:
+    def _fill(self, buffer: tuple[Tensor, Tensor], part: Int64) -> Batch:
         dataset = self._dataset
         rows = self._rows[part]
         order_BA = self._order_AA[dataset.index.target_N[rows]]
         present_BA = np.take_along_axis(dataset.present_NA[rows], order_BA, axis=1)
-        x_short_BATLF = buffer[: rows.shape[0]]
+        x_short_BATLF, x_feature_BATK = (x[: rows.shape[0]] for x in buffer)
         for b, stop in enumerate((dataset.row_N[rows] + 1).tolist()):
             for slot, a in enumerate(order_BA[b].tolist()):
                 if present_BA[b, slot]:
-                    self._gather(a, stop, x_short_BATLF[b, slot])
+                    self._gather(a, stop, (x_short_BATLF[b, slot], x_feature_BATK[b, slot]))
                 else:
                     x_short_BATLF[b, slot].zero_()
+                    x_feature_BATK[b, slot].zero_()
         first_B = dataset.row_N[rows] // dataset.grid.rows_per_day  # the tables begin context_days early
         day_BD1 = torch.from_numpy(first_B[:, None, None] + np.arange(dataset.context_days)[None, :, None])
         asset_B1A = torch.from_numpy(order_BA[:, None, :])
         weights = np.ones(part.shape[0]) if self._weights_N is None else self._weights_N[part]
         return Batch(
             x_short_BATLF=x_short_BATLF,
+            x_feature_BATK=x_feature_BATK,
             present_BA=torch.from_numpy(present_BA.astype(np.float32)),
             x_long_BDAS=self._long_DAS[day_BD1, asset_B1A],
             long_present_BDA=self._long_present_DA[day_BD1, asset_B1A],
@@ -170,31 +182,32 @@ class WindowLoader:
             row_B=torch.from_numpy(rows),
         )
 
-    def _gather(self, a: int, stop: int, out_TLF: Tensor) -> None:
-        """Rows [stop - window, stop) of symbol ``a``, standardised."""
+    def _gather(self, a: int, stop: int, outs: tuple[Tensor, Tensor]) -> None:
+        """Rows [stop - window, stop) of symbol ``a``, books and features, standardised."""
         per_day = self._dataset.grid.rows_per_day
         row = stop - self._dataset.window_rows
-        piece_rows = max(1, _PIECE // out_TLF[0].numel())
+        piece_rows = max(1, _PIECE // outs[0][0].numel())
         done = 0
         while row < stop:
             number, within = divmod(row, per_day)
             count = min(per_day - within, stop - row, piece_rows)
-            book_TLF = self._books.get(a, number)[within : within + count]
-            self._standard.into(a, book_TLF, out_TLF[done : done + count])
+            views = self._days.get(a, number)
+            for view, standard, out in zip(views, self._standards, outs, strict=False):  # the features may not be there
+                standard.into(a, view[within : within + count], out[done : done + count])
             row, done = row + count, done + count
 
 
-class _Books:
-    """Views of the books of recently used days, least recently used forgotten first; opened per process."""
+class _Days:
+    """Views of the arrays of recently used days, least recently used forgotten first; opened per process."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
-        self._views: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
+        self._views: OrderedDict[tuple[int, int], tuple[Tensor, ...]] = OrderedDict()
         self._lock = threading.Lock()
         self._pid = os.getpid()
 
-    def get(self, a: int, number: int) -> Tensor:
-        """The mapped book (T, L, F) of symbol ``a`` on day ``number``."""
+    def get(self, a: int, number: int) -> tuple[Tensor, ...]:
+        """The mapped book (T, L, F) of symbol ``a`` on day ``number`` and, if there are any, its features (T, K)."""
         if self._pid != os.getpid():
             self._views, self._lock, self._pid = OrderedDict(), threading.Lock(), os.getpid()
         with self._lock:
@@ -206,13 +219,14 @@ class _Books:
             self._views.move_to_end((a, number))
             return view
 
-    def _open(self, a: int, number: int) -> Tensor:
+    def _open(self, a: int, number: int) -> tuple[Tensor, ...]:
         dataset = self._dataset
         file = dataset.store.open(dataset.symbols[a], dataset.grid.day(number))
         with warnings.catch_warnings():
             # torch has no read-only tensors; these are only ever read
             warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
-            return torch.from_numpy(file.book_TLF)
+            arrays = (file.book_TLF, file.feature_TK) if file.feature_names else (file.book_TLF,)
+            return tuple(torch.from_numpy(x) for x in arrays)
 
 
 def _long_tables(dataset: Dataset) -> tuple[Tensor, Tensor]:

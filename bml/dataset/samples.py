@@ -147,6 +147,7 @@ def book_windows(
         notes=(*_notes(index, fold, scheme, series), *_carried(found)),
         store_digest=store.digest,
         store=store,
+        feature_names=series.feature_names,
     )
 
 

@@ -64,19 +64,22 @@ class Series:
     moments_AD: tuple[tuple[DailyMoments | None, ...], ...]
     levels: int
     missing: dict[str, int]  # symbol -> days without a file
+    feature_names: tuple[str, ...] = ()
 
 
 def read_series(store: DayStore, symbols: tuple[str, ...], grid: Grid) -> Series:
     """Read every day file of ``symbols`` over ``grid``; of the book only rows that seem to repeat the one before.
 
     Raises DataError naming symbol and day if a file is on another grid, has another number of levels than
-    the first, or if there is no file at all; StoreError for a damaged file (one that is not there is no error).
+    the first or other window features, or if there is no file at all; StoreError for a damaged file (one that is
+    not there is no error).
     """
     mid_AT = np.full((len(symbols), grid.n_rows), np.nan)
     flag_AT = np.full(mid_AT.shape, int(Flag.ABSENT | Flag.GAP), dtype=np.uint16)
     content_ms_AT = np.full(mid_AT.shape, -1, dtype=np.int32)
     moments: list[list[DailyMoments | None]] = []
     levels = -1
+    feature_names: tuple[str, ...] = ()
     for a, symbol in enumerate(symbols):
         moments.append([])
         age_ms_T = np.full(grid.n_rows, -1, dtype=np.int32)
@@ -89,8 +92,9 @@ def read_series(store: DayStore, symbols: tuple[str, ...], grid: Grid) -> Series
                 last = None
                 continue
             with closing(store.open(symbol, day)) as file:
-                levels = file.book_TLF.shape[1] if levels < 0 else levels
-                _check(file, symbol, grid, number, levels)
+                if levels < 0:
+                    levels, feature_names = file.book_TLF.shape[1], file.feature_names
+                _check(file, symbol, grid, number, levels, feature_names)
                 rows = slice(number * grid.rows_per_day, (number + 1) * grid.rows_per_day)
                 mid_AT[a, rows] = file.mid_T
                 flag_AT[a, rows] = file.flag_T
@@ -112,10 +116,11 @@ def read_series(store: DayStore, symbols: tuple[str, ...], grid: Grid) -> Series
         moments_AD=tuple(map(tuple, moments)),
         levels=levels,
         missing=missing,
+        feature_names=feature_names,
     )
 
 
-def _check(file: DayFile, symbol: str, grid: Grid, number: int, levels: int) -> None:
+def _check(file: DayFile, symbol: str, grid: Grid, number: int, levels: int, feature_names: tuple[str, ...]) -> None:
     where = f"{symbol} {grid.day(number)}"
     expected = grid.time_ns(np.arange(number * grid.rows_per_day, (number + 1) * grid.rows_per_day, dtype=np.int64))
     if not np.array_equal(file.grid_ns_T, expected):
@@ -124,3 +129,6 @@ def _check(file: DayFile, symbol: str, grid: Grid, number: int, levels: int) -> 
     if file.book_TLF.shape[1] != levels:
         raise DataError(f"{where}: {file.book_TLF.shape[1]} levels, other days have {levels}; preprocess all days "
                         "with one depth plan")  # fmt: skip
+    if file.feature_names != feature_names:
+        raise DataError(f"{where}: window features {list(file.feature_names)}, other days have {list(feature_names)}; "
+                        "preprocess all days alike")  # fmt: skip

@@ -27,13 +27,16 @@ from bml.types import ConfigError, DataError
 class Inputs(Protocol):
     """The tensors of one batch: float32, standardised, missing cells 0 (presence says where).
 
-    ``x_short_BATLF`` is the window, oldest time first, asset 0 is the target; ``present_BA`` and
+    ``x_short_BATLF`` is the window, oldest time first, asset 0 is the target, and ``x_feature_BATK`` the window
+    features of the same times (``InputShape.features`` of them, maybe none); ``present_BA`` and
     ``long_present_BDA`` are 1 where an asset (an asset-day) has data; ``x_long_BDAS`` are daily moments,
     oldest day first; ``x_time_BK`` are calendar features of the anchor.
     """
 
     @property
     def x_short_BATLF(self) -> Tensor: ...
+    @property
+    def x_feature_BATK(self) -> Tensor: ...
     @property
     def present_BA(self) -> Tensor: ...
     @property
@@ -56,9 +59,12 @@ class InputShape:
     stats: int
     calendar: int
     classes: int
+    features: int = 0
 
     def as_dict(self) -> dict[str, int]:
-        return dataclasses.asdict(self)
+        """The sizes; without window features as they were before there were any."""
+        sizes = dataclasses.asdict(self)
+        return sizes if self.features else {key: size for key, size in sizes.items() if key != "features"}
 
 
 def build(name: str, shape: InputShape, params: Mapping[str, Any] | None = None) -> nn.Module:

@@ -1,6 +1,7 @@
 """The canonical two-channel network: convolutions over a long window, an LSTM over few steps, daily context.
 
-    short (B, A, T, L, F) -> row-GEMM stem -> strided Conv1d stages -> LSTM -> last + mean --+
+    short (B, A, T, L, F) and window features (B, A, T, K)
+                          -> row-GEMM stem -> strided Conv1d stages -> LSTM -> last + mean --+
                           -> newest snapshot and newest block ---------------------------+-> MLP -+-> logits
     long  (B, D, A, S)    -> Conv1d -> masked mean over days --------------------------------+     |
     calendar (B, K) -------------------------------------------------------------------------+     |
@@ -89,7 +90,7 @@ class CnnLstm(nn.Module):
         self.stages = _stages(shape.steps // self.stem.block, stem, channels, lstm_steps)
         self.lstm = nn.LSTM(channels, hidden, batch_first=True)
         _set_forget_bias(self.lstm, forget_bias)
-        newest = shape.assets * (shape.levels * shape.fields + 1)
+        newest = shape.assets * (shape.levels * shape.fields + shape.features + 1)
         self.newest_dropout = nn.Dropout(dropout)
         self.recent = nn.Linear(newest, recent)
         self.direct = DirectPath(newest, shape.calendar, factors, shape.classes)
@@ -102,8 +103,10 @@ class CnnLstm(nn.Module):
 
     def forward(self, batch: Inputs) -> Tensor:
         """``logits_BC`` of one batch."""
-        stem_BHT = self.stem_dropout(self.stem(batch.x_short_BATLF, batch.present_BA).transpose(1, 2))
-        newest_BX = self.newest_dropout(_newest(batch))
+        x_feature_BATK = batch.x_feature_BATK if self.shape.features else None
+        stem_BHT = self.stem(batch.x_short_BATLF, batch.present_BA, x_feature_BATK).transpose(1, 2)
+        stem_BHT = self.stem_dropout(stem_BHT)
+        newest_BX = self.newest_dropout(_newest(batch.x_short_BATLF, batch.present_BA, x_feature_BATK))
         parts = [*self.recur(self.stages(stem_BHT).transpose(1, 2)), stem_BHT[:, :, -1]]
         parts += [F.gelu(self.recent(newest_BX)), batch.x_time_BK]
         if self.long is not None:
@@ -137,27 +140,39 @@ class DirectPath(nn.Module):
 class BlockStem(nn.Module):
     """(B, A, T, L, F) -> (B, T / block, out): per-asset matrix products over blocks of times, summed, GELU.
 
-    Levels are not translation-invariant, so every (time in block, level, field) has a weight of its own.
+    Levels are not translation-invariant, so every (time in block, level, field) has a weight of its own, and so has
+    every window feature (B, A, T, K).
     """
 
     def __init__(self, shape: InputShape, *, block: int, out: int) -> None:
         super().__init__()
         self.block = block
         self.run = block * shape.levels * shape.fields
-        bound = 1.0 / math.sqrt(self.run * shape.assets)
+        more = block * shape.features
+        bound = 1.0 / math.sqrt((self.run + more) * shape.assets)
         self.weight_AXH = nn.Parameter(torch.empty(shape.assets, self.run, out).uniform_(-bound, bound))
         self.bias_AH = nn.Parameter(torch.empty(shape.assets, out).uniform_(-bound, bound))
+        self.feature_AXH: nn.Parameter | None = None
+        if more:
+            self.feature_AXH = nn.Parameter(torch.empty(shape.assets, more, out).uniform_(-bound, bound))
 
-    def forward(self, x_BATLF: Tensor, present_BA: Tensor) -> Tensor:
-        n, assets, steps = x_BATLF.shape[:3]
-        newest_BATLF = x_BATLF[:, :, steps % self.block :]  # the oldest times are cut, never the newest
-        x_BATX = newest_BATLF.reshape(n, assets, steps // self.block, self.run)  # a view when nothing was cut
+    def forward(self, x_BATLF: Tensor, present_BA: Tensor, x_feature_BATK: Tensor | None = None) -> Tensor:
         out_BTH = torch.einsum("ba,ah->bh", present_BA, self.bias_AH)[:, None]
+        out_BTH = self.add_blocks(out_BTH, x_BATLF, present_BA, self.weight_AXH)
+        if self.feature_AXH is not None and x_feature_BATK is not None:
+            out_BTH = self.add_blocks(out_BTH, x_feature_BATK, present_BA, self.feature_AXH)
+        return F.gelu(out_BTH)
+
+    def add_blocks(self, out_BTH: Tensor, x: Tensor, present_BA: Tensor, weight_AXH: Tensor) -> Tensor:
+        """``out_BTH`` plus the products of the blocks of ``x`` (B, A, T, ...) with the weights of each asset."""
+        n, assets, steps = x.shape[:3]
+        newest = x[:, :, steps % self.block :]  # the oldest times are cut, never the newest
+        x_BATX = newest.reshape(n, assets, steps // self.block, weight_AXH.shape[1])  # a view when nothing was cut
         for asset in range(assets):
             # bmm, not matmul: matmul first copies the strided view (measured 1.4 times slower).
-            weight_BXH = self.weight_AXH[asset].expand(n, -1, -1)
+            weight_BXH = weight_AXH[asset].expand(n, -1, -1)
             out_BTH = out_BTH + torch.bmm(x_BATX[:, asset], weight_BXH) * present_BA[:, asset, None, None]
-        return F.gelu(out_BTH)
+        return out_BTH
 
 
 class LongChannel(nn.Module):
@@ -179,10 +194,11 @@ class LongChannel(nn.Module):
         return torch.cat([mean_BH, days_BHD[:, :, -1]], dim=1)
 
 
-def _newest(batch: Inputs) -> Tensor:
-    """(B, A L F + A) the newest snapshot of all assets, and which assets there are."""
-    newest_BAX = batch.x_short_BATLF[:, :, -1].flatten(2) * batch.present_BA[:, :, None]
-    return torch.cat([newest_BAX.flatten(1), batch.present_BA], dim=1)
+def _newest(x_BATLF: Tensor, present_BA: Tensor, x_feature_BATK: Tensor | None) -> Tensor:
+    """(B, A L F + A K + A) the newest snapshot and features of all assets, and which assets there are."""
+    inputs = [x_BATLF] if x_feature_BATK is None else [x_BATLF, x_feature_BATK]
+    newest = [(x[:, :, -1].flatten(2) * present_BA[:, :, None]).flatten(1) for x in inputs]
+    return torch.cat([*newest, present_BA], dim=1)
 
 
 def _silent(inputs: int, outputs: int) -> nn.Linear:

@@ -42,7 +42,8 @@ class Checkpoint:
     training: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        return {"schema": SCHEMA, **dataclasses.asdict(self), "class_names": list(self.class_names)}
+        own = {**dataclasses.asdict(self), "shape": self.shape.as_dict(), "class_names": list(self.class_names)}
+        return {"schema": SCHEMA, **own}
 
 
 def save(path: Path, net: nn.Module, about: Checkpoint) -> Path:

@@ -232,7 +232,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "text": (text, "not an HDF5 file"),
     "first bytes": (first_bytes, "not an HDF5 file"),
     "foreign HDF5": (foreign, "no day file of bml"),
-    "another schema": (edit(attribute("schema", "bml.day/2")), "schema 'bml.day/2', this bml reads 'bml.day/1'"),
+    "another schema": (edit(attribute("schema", "bml.day/9")), "schema 'bml.day/9', this bml reads 'bml.day/1'"),
     "incomplete": (edit(attribute("complete", 0)), "incomplete"),
     "never completed": (edit(attribute("complete", None)), "incomplete"),
     "attribute missing": (edit(attribute("step_ns", None)), "attribute 'step_ns' is missing"),

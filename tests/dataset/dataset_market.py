@@ -42,10 +42,12 @@ class Market:
     phase_ms: int = 0
     dtype: type = np.float32
     levels: int = LEVELS
+    n_features: int = 0
     mid: dict[str, np.ndarray] = field(default_factory=dict)
     book: dict[str, np.ndarray] = field(default_factory=dict)
     flag: dict[str, np.ndarray] = field(default_factory=dict)
     age_ms: dict[str, np.ndarray] = field(default_factory=dict)
+    feature: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.per_day = 86_400 // self.cadence_s
@@ -59,11 +61,13 @@ class Market:
             self.book[symbol] = book.astype(self.dtype)
             self.flag[symbol] = np.zeros(rows, np.uint16)
             self.age_ms[symbol] = np.zeros(rows, np.int32)
+            self.feature[symbol] = rng.normal(number, 2.0, (rows, self.n_features)).astype(np.float32)
 
     def gap(self, symbol: str, start: int, stop: int) -> None:
         """Rows [start, stop) have no book."""
         self.mid[symbol][start:stop] = np.nan
         self.book[symbol][start:stop] = np.nan
+        self.feature[symbol][start:stop] = np.nan
         self.flag[symbol][start:stop] |= int(Flag.GAP)
 
     def fill(self, symbol: str, start: int, stop: int) -> None:
@@ -100,6 +104,8 @@ class Market:
             units="bps_log1p",
             edges_L1=np.arange(self.levels + 1, dtype=np.int64),
             coverage_TL2=np.ones((self.per_day, self.levels, 2), np.float32),
+            feature_TK=self.feature[symbol][rows] if self.n_features else None,
+            feature_names=tuple(f"feature_{k}" for k in range(self.n_features)),
         )
         context = DayContext(
             symbol=symbol, day=day, start_ns=start_ns, stop_ns=midnight + NS_PER_DAY, cadence_ns=aligned.cadence_ns

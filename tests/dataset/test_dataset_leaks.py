@@ -24,13 +24,14 @@ PER_DAY = 1440
 
 def scrambled(cut: int, seed: int) -> Market:
     """The same market up to and including row ``cut``, another one after it."""
-    market = Market(n_days=8)
-    other = Market(n_days=8, seed=seed + 100)
+    market = Market(n_days=8, n_features=2)
+    other = Market(n_days=8, n_features=2, seed=seed + 100)
     rng = np.random.default_rng(seed)
     after = slice(cut + 1, None)
     for symbol in SYMBOLS:
         market.mid[symbol][after] = 3.0 * other.mid[symbol][after]
         market.book[symbol][after] = 2.0 * other.book[symbol][after]
+        market.feature[symbol][after] = 5.0 + 3.0 * other.feature[symbol][after]
         market.flag[symbol][after] = np.where(rng.random(market.flag[symbol][after].shape) < 0.002, Flag.FILLED, 0)
     market.gap("BBB", cut + 1, cut + 4)  # the targets keep their labels, so that anchors up to the cut stay
     return market
@@ -69,7 +70,7 @@ def inputs(dataset: Dataset, rows: np.ndarray, *, trained: bool) -> dict[str, by
     }
     if trained:
         batches = [batch.clone() for batch in WindowLoader(dataset, rows, batch_size=16)]
-        for name in ("x_short_BATLF", "present_BA", "x_long_BDAS", "long_present_BDA", "x_time_BK"):
+        for name in ("x_short_BATLF", "x_feature_BATK", "present_BA", "x_long_BDAS", "long_present_BDA", "x_time_BK"):
             out[name] = np.concatenate([getattr(batch, name).numpy() for batch in batches])
     return {name: value.tobytes() for name, value in out.items()}
 
@@ -99,7 +100,7 @@ OPTIONS: dict[str, Any] = {"targets": ["AAA", "CCC"], "min_assets": 2}
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return Market(n_days=8).dataset(tmp_path_factory.mktemp("original"), **OPTIONS)
+    return Market(n_days=8, n_features=2).dataset(tmp_path_factory.mktemp("original"), **OPTIONS)
 
 
 #: inside training, just before its end, at it, at a midnight, late
@@ -124,19 +125,22 @@ def scaler_of_all_days(series: Series, moments_DAS: np.ndarray, train_days: int)
     return fit_scaler(series, moments_DAS, series.grid.n_days)
 
 
+SCALED = {"scaler.mean_ALF", "scaler.std_ALF", "x_short_BATLF", "scaler.mean_AK", "scaler.std_AK", "x_feature_BATK"}
+
+
 @pytest.mark.parametrize(
     ("place", "name", "leak", "seen"),
     [
         ("rows", "volatility", sigma_ahead, {"sigma", "edges", "vol", "features"}),
         ("rows", "presence", present_ahead, {"present", "present_BA"}),
-        ("samples", "fit_scaler", scaler_of_all_days, {"scaler.mean_ALF", "scaler.std_ALF", "x_short_BATLF"}),
+        ("samples", "fit_scaler", scaler_of_all_days, SCALED),
     ],
 )
 def test_a_planted_leak_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, name: str, leak: Any, seen: set[str]
 ) -> None:
     cut = 6 * PER_DAY
-    markets = {"one": Market(n_days=8), "two": scrambled(cut, 1)}
+    markets = {"one": Market(n_days=8, n_features=2), "two": scrambled(cut, 1)}
     monkeypatch.setattr(importlib.import_module(f"bml.dataset.{place}"), name, leak)
     one, two = (market.dataset(tmp_path / key, **OPTIONS) for key, market in markets.items())
     assert seen <= set(differences(one, two, cut))

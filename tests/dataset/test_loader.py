@@ -6,21 +6,24 @@ import multiprocessing
 from dataclasses import fields, replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
-from dataset_market import SYMBOLS, Market
+from dataset_market import SMALL, SYMBOLS, Market
 
 from bml.dataset.dataset import Dataset
 from bml.dataset.loader import Batch, WindowLoader
+from bml.dataset.samples import book_windows
 from bml.models.base import InputShape
-from bml.types import StoreError
+from bml.types import DataError, StoreError
 
 WINDOW = 120
 
 
 def market_with_defects() -> Market:
-    market = Market(n_days=6)
+    market = Market(n_days=6, n_features=3)
+    market.feature["CCC"][::7, 1] = np.nan
     market.gap("BBB", 3000, 3200)
     market.book["AAA"][:, 2, 3] = np.nan  # a cell that is never there
     market.book["CCC"][::3, 1] = np.nan  # one that comes and goes
@@ -52,6 +55,14 @@ def plain_window(market: Market, dataset: Dataset, symbol: str, row: int) -> np.
     return np.nan_to_num(scaled, nan=0.0)
 
 
+def plain_features(market: Market, dataset: Dataset, symbol: str, row: int) -> np.ndarray:
+    a, scaler = SYMBOLS.index(symbol), dataset.scaler
+    assert scaler.mean_AK is not None
+    assert scaler.std_AK is not None
+    feature = market.feature[symbol][row - dataset.window_rows + 1 : row + 1].astype(np.float64)
+    return np.nan_to_num((feature - scaler.mean_AK[a]) / scaler.std_AK[a], nan=0.0)
+
+
 def test_a_batch_is_what_a_plain_gather_gives(made: tuple[Market, Dataset]) -> None:
     market, dataset = made
     rows = np.concatenate([every(dataset)[::37], np.flatnonzero(~dataset.present_NA[:, 1])[::5]])
@@ -64,6 +75,8 @@ def test_a_batch_is_what_a_plain_gather_gives(made: tuple[Market, Dataset]) -> N
                 assert batch.present_BA[b, slot] == present
                 expected = plain_window(market, dataset, SYMBOLS[a], int(dataset.row_N[n]))
                 np.testing.assert_allclose(batch.x_short_BATLF[b, slot], expected * present, rtol=1e-5, atol=1e-5)
+                features = plain_features(market, dataset, SYMBOLS[a], int(dataset.row_N[n]))
+                np.testing.assert_allclose(batch.x_feature_BATK[b, slot], features * present, rtol=1e-5, atol=1e-5)
             day = int(dataset.row_N[n]) // 1440
             for d in range(3):
                 number = day - 3 + d
@@ -87,7 +100,7 @@ def test_shapes_are_those_the_dataset_promises(made: tuple[Market, Dataset]) -> 
     _, days, _, stats = first.x_long_BDAS.shape
     assert InputShape(**dataset.shape) == InputShape(
         assets=assets, steps=steps, levels=levels, fields=book_fields, days=days, stats=stats,
-        calendar=first.x_time_BK.shape[1], classes=len(dataset.class_names),
+        calendar=first.x_time_BK.shape[1], classes=len(dataset.class_names), features=first.x_feature_BATK.shape[3],
     )  # fmt: skip
     assert {f.name: getattr(first, f.name).dtype for f in fields(Batch) if f.name not in ("y_B", "row_B")} == {
         f.name: torch.float32 for f in fields(Batch) if f.name not in ("y_B", "row_B")
@@ -255,3 +268,42 @@ def test_inputs_are_clipped_at_ten_standard_deviations(tmp_path: Path) -> None:
         assert batch.x_short_BATLF.abs().max() == 10.0
         assert (batch.x_long_BDAS[:, -1, 0, far].abs() == 10.0).all()
         assert batch.x_long_BDAS.abs().max() == 10.0
+
+
+def test_the_scaler_of_features_knows_fresh_rows_of_training_days_only(made: tuple[Market, Dataset]) -> None:
+    market, dataset = made
+    scaler = dataset.scaler
+    assert dataset.feature_names == ("feature_0", "feature_1", "feature_2")
+    assert scaler.mean_AK is not None
+    assert scaler.std_AK is not None
+    for a, symbol in enumerate(SYMBOLS):
+        known = market.feature[symbol][: 3 * 1440].astype(np.float64)  # half of six days
+        np.testing.assert_allclose(scaler.mean_AK[a], np.nanmean(known, axis=0), rtol=1e-9)
+        np.testing.assert_allclose(scaler.std_AK[a], np.nanstd(known, axis=0), rtol=1e-9)
+
+
+def test_filled_rows_do_not_enter_the_scaler_of_features(tmp_path: Path) -> None:
+    market = Market(n_days=6, n_features=1)
+    market.feature["AAA"][100:110] = 1e6
+    market.fill("AAA", 100, 110)
+    assert (scaler := market.dataset(tmp_path).scaler).mean_AK is not None
+    assert abs(scaler.mean_AK[0, 0]) < 1.0
+
+
+def test_days_with_other_features_do_not_make_a_dataset(tmp_path: Path) -> None:
+    one, other = Market(n_days=6, n_features=1), Market(n_days=6, n_features=2)
+    store = one.write(tmp_path)
+    store.write(other.day("BBB", 2), meta={})
+    with pytest.raises(DataError, match=r"BBB 2024-01-03: window features \['feature_0', 'feature_1'\], other days"):
+        book_windows(one.config(), store, **SMALL)
+
+
+def test_without_features_there_are_none_in_batch_dataset_or_file(tmp_path: Path) -> None:
+    dataset = Market(n_days=6).dataset(tmp_path)
+    batch = next(iter(WindowLoader(dataset, dataset.fold.test, batch_size=2)))
+    assert batch.x_feature_BATK.shape == (2, 3, WINDOW, 0)
+    assert dataset.scaler.mean_AK is None
+    with h5py.File(dataset.save(tmp_path / "d.h5")) as file:
+        assert file.attrs["schema"] == b"bml.dataset/2"
+        assert not [name for name in file if "feature" in name or "AK" in name]
+        assert b"feature" not in bytes(file["document"][()])

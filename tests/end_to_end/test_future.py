@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -37,7 +38,10 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dt.dat
         # one configuration for both: a path is part of what names the day files
         (folder / "now").unlink(missing_ok=True)
         (folder / "now").symlink_to(folder / name)
-        config = tiny.write_config(folder / f"{name}.yaml", tiny.document(folder / "now", folder / f"store-{name}"))
+        tree: Any = tiny.document(folder / "now", folder / f"store-{name}")
+        features = ["book.features.book_slope", {"fn": "book.features.order_flow_imbalance", "rows": 5}]
+        tree["stages"]["preprocess"].insert(2, {"fn": "book.features.window", "with": {"features": features}})
+        config = tiny.write_config(folder / f"{name}.yaml", tree)
         done = tiny.bml("preprocess", config, "-q")
         assert done.code == 0, done.err
     return folder / "store-rows", folder / "store-scrambled", moment
@@ -70,8 +74,10 @@ def test_cells_before_the_moment_do_not_move(stores: tuple[Path, Path, dt.dateti
                 (a.age_ms_T, b.age_ms_T),
                 (a.flag_T, b.flag_T),
                 (a.coverage_TL2, b.coverage_TL2),
+                (a.feature_TK, b.feature_TK),
             ):
                 assert x[before_T].tobytes() == y[before_T].tobytes()
                 compared += 1
             assert a.mid_T[~before_T].tobytes() != b.mid_T[~before_T].tobytes()
-    assert compared == 5 * len(tiny.SYMBOLS)
+            assert a.feature_TK[~before_T].tobytes() != b.feature_TK[~before_T].tobytes()
+    assert compared == 6 * len(tiny.SYMBOLS)

@@ -19,6 +19,8 @@ STAGES = ("preprocess", "train", "evaluate")
 def _document(store: Path) -> dict[str, Any]:
     tree: dict[str, Any] = tiny.document(store, store)
     del tree["tracking"]
+    features = ["book.features.order_flow_imbalance", "book.features.microprice_bps"]
+    tree["stages"]["preprocess"].insert(2, {"fn": "book.features.window", "with": {"features": features}})
     tree["data"]["stop"] = "2024-01-07"
     tree["stages"]["collect"] = {
         "fn": "sources.synthetic.depth_rows",

@@ -27,6 +27,7 @@ class Hand:
     x_long_BDAS: Tensor
     long_present_BDA: Tensor
     x_time_BK: Tensor
+    x_feature_BATK: Tensor
 
 
 def batch(shape: InputShape, n: int = 3, seed: int = 0) -> Hand:
@@ -37,6 +38,7 @@ def batch(shape: InputShape, n: int = 3, seed: int = 0) -> Hand:
         torch.randn(n, shape.days, shape.assets, shape.stats, generator=draw),
         torch.ones(n, shape.days, shape.assets),
         torch.randn(n, shape.calendar, generator=draw),
+        torch.randn(n, shape.assets, shape.steps, shape.features, generator=draw),
     )
 
 
@@ -104,12 +106,48 @@ def test_an_absent_asset_or_day_cannot_matter() -> None:
 
 
 def test_every_input_reaches_the_logits() -> None:
-    net, given = small(), batch(SHAPE)
+    shape = replace(SHAPE, features=3)
+    net, given = small(shape), batch(shape)
     leaves = [value.clone().requires_grad_() for value in vars(given).values()]
     net(Hand(*leaves)).square().sum().backward()
     for name, leaf in zip(vars(given), leaves, strict=True):
         assert leaf.grad is not None, name
         assert leaf.grad.abs().sum() > 0, name
+
+
+def test_features_are_in_the_stem_and_in_the_newest_snapshot() -> None:
+    shape = replace(SHAPE, features=2)
+    net, given = small(shape), batch(shape)
+    before = net(given)
+    for step, matters in ((1, False), (2, True), (21, True)):  # 22 = 5 * 4 + 2: the oldest two are cut
+        moved = given.x_feature_BATK.clone()
+        moved[:, 0, step] += 1.0
+        assert torch.equal(net(replace(given, x_feature_BATK=moved)), before) != matters
+    absent = replace(given, present_BA=torch.tensor([[1.0, 0.0]]).repeat(3, 1))
+    other = given.x_feature_BATK.clone()
+    other[:, 1] = 7.0
+    assert torch.equal(net(absent), net(replace(absent, x_feature_BATK=other)))
+
+
+def test_the_stem_adds_a_product_over_the_features_of_a_block() -> None:
+    shape = replace(SHAPE, steps=8, features=2)
+    stem, given = BlockStem(shape, block=4, out=6), batch(shape)
+    assert stem.feature_AXH is not None
+    out_BTH = stem(given.x_short_BATLF, given.present_BA, given.x_feature_BATK)
+    for k in range(2):
+        block = slice(4 * k, 4 * k + 4)
+        total_BH = stem.bias_AH.sum(dim=0)
+        for a in range(2):
+            total_BH = total_BH + given.x_short_BATLF[:, a, block].reshape(3, -1) @ stem.weight_AXH[a]
+            total_BH = total_BH + given.x_feature_BATK[:, a, block].reshape(3, -1) @ stem.feature_AXH[a]
+        torch.testing.assert_close(out_BTH[:, k], nn.functional.gelu(total_BH))
+
+
+def test_without_features_the_network_is_the_one_without_them() -> None:
+    assert not [name for name in small().state_dict() if "feature" in name]
+    assert "features" not in SHAPE.as_dict()
+    assert InputShape(**SHAPE.as_dict()) == SHAPE
+    assert replace(SHAPE, features=2).as_dict()["features"] == 2
 
 
 def test_recurrence_is_short_and_its_first_step_is_heard() -> None:
