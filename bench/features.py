@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -65,19 +66,20 @@ def measure(times: int, levels: int, used: int, repeats: int, threads: int) -> l
     away_TL2 = 0.01 * book_TLF[:, :, 0::2].cumsum(axis=1)
     book_TLF[:, :, 0::2] = 100.0 + away_TL2 * np.array([-1.0, 1.0])
     rows = []
-    for feature, in_numpy, params in (
+    measured: tuple[tuple[Any, Any, dict[str, Any]], ...] = (
         (microprice_bps, microprice_numpy, {}),
         (depth_imbalance, imbalance_numpy, {"levels": used}),
         (order_flow_imbalance, order_flow_numpy, {"levels": used}),
         (book_slope, slope_numpy, {"levels": used}),
-    ):
+    )
+    for feature, in_numpy, params in measured:
         need = np.ones((times, params.get("levels", 1), 4))
-        works = [
+        works: list[Callable[[], Any]] = [
             partial(feature, book_TLF, threads=threads, **params),
-            partial(in_numpy, book_TLF, **params),  # type: ignore[operator]
+            partial(in_numpy, book_TLF, **params),
             partial(np.copyto, np.ones_like(need), need),
         ]
-        np.testing.assert_allclose(works[0](), works[1](), rtol=1e-7, atol=1e-9)  # type: ignore[arg-type]
+        np.testing.assert_allclose(works[0](), works[1](), rtol=1e-7, atol=1e-9)
         own, numpy_s, memcpy_s = median_s(works, repeats)
         rows.append((feature.__name__, own * 1e3, numpy_s / own, memcpy_s / own))
     return rows

@@ -23,7 +23,7 @@ UInt8 = npt.NDArray[np.uint8]
 
 _DTYPES = tuple(np.dtype(d) for d in (np.float32, np.float64, np.float16))
 _NOTHING = np.empty(0, np.int64)
-_NO_MOMENTS = (_NOTHING, *[np.empty(0)] * 5)
+_NO_MOMENTS = Moments(_NOTHING, *[np.empty(0)] * 5)
 
 
 class Mark(enum.IntFlag):
@@ -167,15 +167,29 @@ def _fused(
     )
     level_profile = np.empty((n_levels, 2), np.int64) if profile else _NOTHING
     cells = n_levels * 4
-    state = (np.empty(cells, np.int64), *(np.empty(cells) for _ in range(5))) if moments else _NO_MOMENTS
+    state = Moments(np.empty(cells, np.int64), *(np.empty(cells) for _ in range(5))) if moments else _NO_MOMENTS
     counts = np.zeros(3, np.int64)
     told = _backend.compiled("day_tensor")(
-        *rows, keep, *order, grid, edge, options, out, on_grid, of_snapshots, level_profile, state, counts, threads
+        *rows,
+        keep,
+        *order,
+        grid,
+        edge,
+        options,
+        out,
+        on_grid,
+        of_snapshots,
+        level_profile,
+        tuple(state),
+        counts,
+        threads,
     )
     coverage, source, age, mid = on_grid
+    touch, duplicate, broken, mark = of_snapshots
+    deep, same, conflict = counts.tolist()
     result = DayTensor(
-        out, coverage, source, age, mid, order.times, *of_snapshots, *counts.tolist(),
-        Moments(*state) if moments else None, level_profile if profile else None,
+        out, coverage, source, age, mid, order.times, touch, duplicate, broken, mark, deep, same, conflict,
+        state if moments else None, level_profile if profile else None,
     )  # fmt: skip
     return told, result
 
@@ -192,9 +206,9 @@ def _one_after_another(
     wide = tall_to_wide(
         rows.ts, rows.level, rows.columns, levels=levels, side_N=side, batch_N=batch, duplicates=duplicates
     )
-    book, times = wide.book_TLF, wide.ts_ns_T
+    book, times = np.asarray(wide.book_TLF, np.float64), wide.ts_ns_T
     broken_T = _clear_broken(book, rows, times) if clear else np.zeros(len(times), np.int32)
-    touch_T4 = book[:, 0].copy()
+    touch_T4: Float64 = book[:, 0].copy()
     bid_T, ask_T = touch_T4[:, BID_PX], touch_T4[:, ASK_PX]
     drop_T = (crossed & (bid_T > ask_T)) | (locked & (bid_T == ask_T))
     mark_T = np.where(drop_T, Mark.DROPPED, 0).astype(np.uint8)

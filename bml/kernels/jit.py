@@ -15,8 +15,6 @@ import contextlib
 import difflib
 import functools
 import inspect
-import os
-import re
 import types
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -102,7 +100,7 @@ class WindowFeature:
                   is compiled anew in every process. Releases the GIL
         """
         book, mid, flat, look_back, values = self._taken(book_TLF, mid_T, rows, out, params)
-        workers = min(_threads(self.__name__, threads), max(1, len(book)))
+        workers = min(_arrays.threads(self.__name__, threads), max(1, len(book)))
         edges = [len(book) * k // workers for k in range(workers + 1)]
         parts = [(book, mid, flat, look_back, edges[k], edges[k + 1], values) for k in range(workers)]
         drive = self._compiled
@@ -159,10 +157,10 @@ class WindowFeature:
         book = _arrays.taken(where, "book_TLF", book_TLF, *_DTYPES, ndim=3)
         if book.shape[1] < 1 or book.shape[2] != len(FIELDS):
             raise ValueError(f"{where}: book_TLF must have shape (T, L, {len(FIELDS)}), not {book.shape}")
-        book = _arrays.taken(where, "book_TLF", book.astype(np.float64, copy=False), np.float64, ndim=3)
+        book = _frozen(_arrays.taken(where, "book_TLF", book.astype(np.float64, copy=False), np.float64, ndim=3))
         mid = 0.5 * (book[:, 0, BID_PX] + book[:, 0, ASK_PX]) if mid_T is None else mid_T
-        mid = _arrays.taken(where, "mid_T", mid, np.float64)
-        _arrays.same_length(where, book_TLF=book, mid_T=mid)
+        mid = _frozen(_arrays.taken(where, "mid_T", mid, np.float64))
+        _arrays.same_length(where, ("book_TLF", "mid_T"), book, mid)
         columns = 1 if self.names is None else len(self.names)
         shape = (len(book),) if self.names is None else (len(book), columns)
         flat = np.empty(shape) if out is None else _arrays.given(where, "out", out, np.float64, shape, (book, mid))
@@ -283,10 +281,8 @@ def _numba() -> Any:
     return numba
 
 
-def _threads(where: str, threads: int | None) -> int:
-    if threads is not None:
-        return _arrays.integer(where, "threads", threads, least=1)
-    told = os.environ.get("BML_NUM_THREADS", "1")
-    if not re.fullmatch(r"0*[1-9][0-9]{0,5}", told):
-        raise ValueError(f"BML_NUM_THREADS={told!r}: must be a whole number of at least 1")
-    return int(told)
+def _frozen(array: Float64) -> Float64:
+    """A view the user's function cannot write through; numba sees one type."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

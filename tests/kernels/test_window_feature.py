@@ -98,7 +98,7 @@ def test_number_of_threads_comes_from_the_environment(monkeypatch: pytest.Monkey
     monkeypatch.setenv("BML_NUM_THREADS", "2")
     np.testing.assert_array_equal(change(books()), change.spec(books()))
     monkeypatch.setenv("BML_NUM_THREADS", "many")
-    with pytest.raises(ValueError, match="BML_NUM_THREADS='many'"):
+    with pytest.raises(ValueError, match="BML_NUM_THREADS must be a number from 1 to 1024, not 'many'"):
         change(books())
 
 
