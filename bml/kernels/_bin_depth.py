@@ -29,7 +29,7 @@ def bin_depth(book_TLF: Floats, edges: Int64, *, out: Floats | None = None, thre
     out       reused memory: (T, D, 4) of the dtype of the book
     threads   how many work on it; None: BML_NUM_THREADS, else 1. The result does not depend on it
     NaN       no level of the bin present, or no level in it: px and qty NaN, coverage 0
-    rules     one level present: its px and qty exactly. Sum of quantity 0: the plain mean of px.
+    rules     one level present: its px and qty exactly (-0.0 becomes 0.0). Sum of quantity 0: the plain mean of px.
               Sums are float64 whatever the dtype, in eight lanes: level l adds to lane l % 8, and the lanes are
               added as ((0+4)+(2+6)) + ((1+5)+(3+7))
     raises    TypeError (dtype, byte order, not an array); ValueError (shape, edges, ``out``)

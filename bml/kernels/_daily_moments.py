@@ -49,7 +49,7 @@ def daily_moments(x_TV: Floats, *, threads: int | None = None) -> Moments:
 
     x_TV    float64 or float32 (T, V); units are those of x
     threads how many work on it; None: BML_NUM_THREADS, else 1. The result does not depend on it
-    NaN     is missing and skipped; infinite values propagate (mean and total infinite, m2, m3, m4 NaN)
+    NaN     is missing and skipped; infinite values propagate (mean and total infinite, or NaN; m2, m3, m4 NaN)
     digits  blocks of 256 rows are shifted by their first value of the column, summed to the fourth power and merged,
             all in float64: prices of 1e5 with ticks of 1e-2 keep their spread, a constant column has
             m2 = m3 = m4 = 0 exactly. At the worst the error of a day's m2 is 1e-10 of it, those of m3 and m4 are

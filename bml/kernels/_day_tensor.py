@@ -95,7 +95,7 @@ def day_tensor(
     NaN       no snapshot, or none young enough: book and mid NaN, coverage 0, source and age -1
     raises    TypeError, ValueError as the kernels it stands for
     cost      rows in time order: one read of the rows, one write of the bins, O(levels) scratch a thread (with moments
-              224 bytes a cell for every 256 grid rows). In any other order one more write and read of the rows, and
+              224 bytes a level for every 256 grid rows). In any other order one more write and read of the rows, and
               their bytes as scratch. Releases the GIL
     """
     where = "day_tensor"
