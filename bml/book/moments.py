@@ -8,6 +8,7 @@ import numpy as np
 
 from bml import kernels
 from bml.book.report import Bools
+from bml.host import kernel_threads
 from bml.registry import step
 from bml.types import ASK_PX, ASK_QTY, BID_PX, BID_QTY, AlignedDay, DailyMoments, DayContext, Flag, Float64, Floats
 
@@ -54,7 +55,7 @@ def daily(day: AlignedDay, ctx: DayContext) -> AlignedDay:
     n_levels, n_fields = day.book_TLF.shape[1:]
     book_TLF = day.book_TLF if day.book_TLF.dtype != np.float16 else day.book_TLF.astype(np.float32)
     rows = book_TLF if fresh_T.all() else book_TLF[fresh_T]
-    cells = kernels.daily_moments(rows.reshape(len(rows), n_levels * n_fields))
+    cells = kernels.daily_moments(rows.reshape(len(rows), n_levels * n_fields), threads=kernel_threads())
     scaler = np.stack([cells.count_V.astype(np.float64), cells.mean_V, cells.m2_V])
     moments = DailyMoments(
         symbol=day.symbol,
