@@ -104,7 +104,7 @@ def _unseen(rows: DepthRows, levels: int) -> Int64:
 
 def beyond(rows: DepthRows, levels: int) -> Int64:
     """Broken rows whose rank by price is beyond the book."""
-    if rows.side_N is None or not rows.price_keyed:
+    if not rows.price_keyed:
         return np.empty(0, np.int64)
     deep = np.flatnonzero(rows.level_N > levels)
     return deep[broken_rows(*(x[deep] for x in rows.columns))]
