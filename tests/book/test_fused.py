@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import subprocess
 import sys
 import tempfile
@@ -192,3 +193,26 @@ def test_peak_memory_is_far_below(tmp_path: Path) -> None:
 
     assert peak_mib("steps") > 44
     assert peak_mib("fused") < 22
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "symbol", "days"),
+    [
+        ("real_fullbook", "THIN", ["2021-12-17"]),
+        ("real_coinbase", "BTC-USD", ["2020-04-11", "2020-04-12"]),
+        ("real_depth_bins", "LTCUSDT", ["2025-07-05", "2025-08-01", "2025-12-31"]),
+    ],
+)
+def test_real_books_are_the_same_both_ways(
+    name: str, symbol: str, days: list[str], market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BML_DATA", str(market_data))
+    cfg = config.load(ROOT / "configs" / f"{name}.yaml")
+    with cfg.collect.function()(**cfg.collect.params) as source:
+        every = [dt.date.fromisoformat(day) for day in days]
+        learned = DayBuilder(cfg, source).learn([symbol], every)
+        for day in every:
+            found = same(cfg, source, tmp_path, symbol=symbol, day=day, learned=learned)
+            assert isinstance(found, AlignedDay)
+            assert found.quality.counts["n_snapshots"] > 0
