@@ -14,6 +14,9 @@ from typing import Any
 from bml import __version__
 from bml.config.secret import HIDDEN, is_secret_name, redact_text
 
+#: what a kernel takes at most
+MOST_THREADS = 1024
+
 
 def system() -> dict[str, Any]:
     """What a run ran on; asks torch for its devices only if torch is loaded already."""
@@ -26,6 +29,11 @@ def system() -> dict[str, Any]:
         out["torch"] = torch.__version__
         out["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return out
+
+
+def kernel_threads() -> int | None:
+    """``threads`` for the kernels bml itself runs: every CPU this process may use, unless BML_NUM_THREADS is set."""
+    return None if "BML_NUM_THREADS" in os.environ else min(len(os.sched_getaffinity(0)), MOST_THREADS)
 
 
 def command_line(arguments: Sequence[str]) -> str:

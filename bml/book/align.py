@@ -9,6 +9,7 @@ from pydantic import Field
 
 from bml import kernels
 from bml.book.report import merged, run_events
+from bml.host import kernel_threads
 from bml.registry import step
 from bml.types import (
     ASK_PX,
@@ -73,7 +74,8 @@ def to_grid(
         obj.ts_ns_T,
         obj.book_TLF.reshape(n_times, n_levels * n_fields),
         grid_ns_T,
-        max_age_ns=round(max_gap_s * NS_PER_S),
+        max_age_ns=max_age_ns(max_gap_s),
+        threads=kernel_threads(),
     )
     book_TLF = on_grid.values_GX.reshape(len(grid_ns_T), n_levels, n_fields)
     mid_T = 0.5 * (book_TLF[:, 0, BID_PX] + book_TLF[:, 0, ASK_PX])
@@ -102,6 +104,11 @@ def to_grid(
         quality=merged(obj.quality, counts, events),
         query=obj.query,
     )
+
+
+def max_age_ns(max_gap_s: float) -> int:
+    """The age of the oldest snapshot that is carried forward."""
+    return round(max_gap_s * NS_PER_S)
 
 
 def day_grid(ctx: DayContext) -> Int64:

@@ -49,9 +49,7 @@ def clear(rows: DepthRows, ts_ns_T: Int64, book_TLF: Float64, *, refuse: bool) -
     """
     time, level, side = _cells(book_TLF)
     unseen = _unseen(rows, book_TLF.shape[1])
-    count_T = np.bincount(time, minlength=len(ts_ns_T)).astype(np.int64)
-    if len(unseen):
-        count_T += np.bincount(np.searchsorted(ts_ns_T, rows.ts_ns_N[unseen]), minlength=len(ts_ns_T))
+    count_T = np.bincount(time, minlength=len(ts_ns_T)) + per_snapshot(rows, unseen, ts_ns_T)
     if refuse and len(time) + len(unseen):
         more = len(time) + len(unseen) - 1
         if len(time):
@@ -100,9 +98,21 @@ def _unseen(rows: DepthRows, levels: int) -> Int64:
     px, qty = rows.columns
     within_N = rows.level_N <= levels
     unseen_N = np.isnan(px) & np.isnan(qty) & within_N
-    if rows.price_keyed and not within_N.all():
-        unseen_N |= broken_rows(px, qty) & ~within_N
+    unseen_N[beyond(rows, levels)] = True
     return np.flatnonzero(unseen_N)
+
+
+def beyond(rows: DepthRows, levels: int) -> Int64:
+    """Broken rows whose rank by price is beyond the book."""
+    if not rows.price_keyed:
+        return np.empty(0, np.int64)
+    deep = np.flatnonzero(rows.level_N > levels)
+    return deep[broken_rows(*(x[deep] for x in rows.columns))]
+
+
+def per_snapshot(rows: DepthRows, some: Int64, ts_ns_T: Int64) -> Int64:
+    """(T,) how many of ``some`` rows each snapshot has."""
+    return np.bincount(np.searchsorted(ts_ns_T, rows.ts_ns_N[some]), minlength=len(ts_ns_T))
 
 
 def _refuse(symbol: str, ts_ns: int, level: int, side: int, px: float, qty: float, more: int) -> NoReturn:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,9 @@ from pydantic import Field
 from bml import kernels
 from bml.book import broken
 from bml.book.report import Bools, iso, merged, run_events
+from bml.host import kernel_threads
 from bml.registry import stage
-from bml.types import DataError, DataObject, DepthRows, Event, Flag, Int64, QualityReport
+from bml.types import DataError, DataObject, DepthRows, Event, Flag, Float64, Int32, Int64, QualityReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def build(
     look-back out, ``n_conflict`` excepted.
     Raises DataError naming symbol, time and row or level. Cost: the kernel, then one pass over the book.
     """
-    time_back = _time_back(rows, monotonic_time)
+    back = time_back(rows, monotonic_time)
     try:
         wide = kernels.tall_to_wide(
             rows.ts_ns_N,
@@ -68,32 +69,50 @@ def build(
             side_N=rows.side_N,
             batch_N=rows.batch_N,
             duplicates=duplicates,
+            threads=kernel_threads(),
         )
     except ValueError as error:
         raise DataError(_place(rows, str(error))) from error
     ts_ns_T = wide.ts_ns_T
     book_TLF = np.asarray(wide.book_TLF, np.float64)
-    _check_range(rows, ts_ns_T)
-
+    check_range(rows, ts_ns_T)
     cell_T = broken.clear(rows, ts_ns_T, book_TLF, refuse=bad_rows == "error")
+    return described(
+        rows, book_TLF, Placed(ts_ns_T, wide.duplicate_T, cell_T, wide.n_deep, wide.n_conflict), back, levels
+    )
+
+
+class Placed(NamedTuple):
+    """What is known of rows once they are placed in snapshots."""
+
+    ts_ns_T: Int64
+    duplicate_T: Int32  # surplus rows per snapshot
+    broken_T: Int32 | Int64  # broken cells per snapshot
+    n_deep: int
+    n_conflict: int
+
+
+def described(rows: DepthRows, book_TLF: Float64, placed: Placed, back: tuple[Event, ...], levels: int) -> DataObject:
+    """The data object of a book that was placed and cleared: flags, sequence numbers, counts and events."""
+    ts_ns_T = placed.ts_ns_T
     sequence_T = None if rows.sequence_N is None else _sequence(rows.ts_ns_N, rows.sequence_N, ts_ns_T)
     counted_from_ns = rows.start_ns if rows.counted_from_ns is None else rows.counted_from_ns
     counted_T, counted_N = ts_ns_T >= counted_from_ns, rows.ts_ns_N >= counted_from_ns
     found = (
-        _broken(cell_T, ts_ns_T, counted_T),
-        _duplicate(wide.duplicate_T, ts_ns_T, counted_T),
+        _broken(placed.broken_T, ts_ns_T, counted_T),
+        _duplicate(placed.duplicate_T, ts_ns_T, counted_T),
         _backwards(sequence_T, ts_ns_T, counted_T),
     )
     flag_T = np.zeros(len(ts_ns_T), np.uint16)
     counts = {
-        "n_rows": int(counted_N.sum()),
+        "n_rows": int(np.count_nonzero(counted_N)),
         "n_snapshots": int(counted_T.sum()),
-        "n_deep": int((counted_N & broken.deep(rows, levels)).sum()) if wide.n_deep else 0,
+        "n_deep": int((counted_N & broken.deep(rows, levels)).sum()) if placed.n_deep else 0,
         "n_superseded": 0 if rows.superseded_ns_N is None else int((rows.superseded_ns_N >= counted_from_ns).sum()),
-        "n_conflict": wide.n_conflict,
-        "n_time_back": sum(event.count for event in time_back),
+        "n_conflict": placed.n_conflict,
+        "n_time_back": sum(event.count for event in back),
     }
-    quality = merged(QualityReport(symbol=rows.symbol), counts, time_back)
+    quality = merged(QualityReport(symbol=rows.symbol), counts, back)
     for part in found:
         flag_T |= part.flag_T
         quality = merged(quality, part.counts, part.events)
@@ -111,7 +130,8 @@ def build(
     )
 
 
-def _time_back(rows: DepthRows, refuse: bool) -> tuple[Event, ...]:
+def time_back(rows: DepthRows, refuse: bool) -> tuple[Event, ...]:
+    """Where the times of rows in order of arrival go back; DataError for the first when ``refuse``."""
     if not rows.ordered or rows.n_rows < 2:
         return ()
     ts = rows.ts_ns_N
@@ -145,7 +165,8 @@ def _place(rows: DepthRows, message: str) -> str:
     return f"{rows.symbol}{where}: {words}{hint}"
 
 
-def _check_range(rows: DepthRows, ts_ns_T: Int64) -> None:
+def check_range(rows: DepthRows, ts_ns_T: Int64) -> None:
+    """Refuse rows from outside the range they were asked for."""
     if len(ts_ns_T) and not (rows.start_ns <= int(ts_ns_T[0]) and int(ts_ns_T[-1]) < rows.stop_ns):
         raise DataError(
             f"{rows.symbol}: rows from {iso(int(ts_ns_T[0]))} to {iso(int(ts_ns_T[-1]))} lie outside the range asked "
@@ -157,7 +178,7 @@ def _flags(flag: Flag, mask_T: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint16]:
     return mask_T.astype(np.uint16) * np.uint16(flag)
 
 
-def _broken(cell_T: Int64, ts_ns_T: Int64, counted_T: Bools) -> _Found:
+def _broken(cell_T: Int32 | Int64, ts_ns_T: Int64, counted_T: Bools) -> _Found:
     is_broken_T = cell_T > 0
     total = np.concatenate(([0], np.cumsum(cell_T)))
     events = run_events(
@@ -166,7 +187,7 @@ def _broken(cell_T: Int64, ts_ns_T: Int64, counted_T: Bools) -> _Found:
     return _Found(_flags(Flag.BROKEN, is_broken_T), {"n_broken": int(cell_T[counted_T].sum())}, events)
 
 
-def _duplicate(duplicate_T: npt.NDArray[np.int32], ts_ns_T: Int64, counted_T: Bools) -> _Found:
+def _duplicate(duplicate_T: Int32, ts_ns_T: Int64, counted_T: Bools) -> _Found:
     is_duplicate_T = duplicate_T > 0
     total = np.concatenate(([0], np.cumsum(duplicate_T, dtype=np.int64)))
     events = run_events(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bml.book.fused import recognise
 from bml.book.store import SCHEMA, DayFile, DayStore
 from bml.config import Call, Config, digest
 from bml.registry import learner, reads
@@ -60,11 +61,17 @@ class DaySummary:
 class DayBuilder:
     """Runs data_object and the preprocessing steps of a configuration over an open source."""
 
-    def __init__(self, cfg: Config, source: Source, learned: Learned | None = None) -> None:
+    def __init__(
+        self, cfg: Config, source: Source, learned: Learned | None = None, *, step_by_step: bool = False
+    ) -> None:
+        """``step_by_step`` runs every step by itself: the same days, and what the fused ones are compared with."""
         self._cfg, self._source = cfg, source
         self._learned = learned or {}
         self._build = cfg.data_object.function()
         self._steps = [(call, call.function()) for call in cfg.preprocess]
+        # the first steps may be able to run as one; which, bml.book.fused knows
+        named = [(fn, call.params) for call, fn in self._steps]
+        self._fused = None if step_by_step else recognise((self._build, cfg.data_object.params), named)
         look_back_s = [_parameter(call, fn, name, 0.0) for call, fn in self._steps for name in LOOK_BACK]
         self._look_back_ns = round(max(look_back_s, default=0.0) * NS_PER_S)
 
@@ -110,8 +117,13 @@ class DayBuilder:
             cadence_ns=round(self._cfg.data.cadence_s * NS_PER_S),
             learned=self._learned,
         )
-        value: DataObject | AlignedDay = self._build(rows, **self._cfg.data_object.params)
-        for call, fn in self._steps[:n_steps]:
+        value: DataObject | AlignedDay | None = None
+        done = 0
+        if self._fused is not None and self._fused.n_steps <= n_steps:
+            value, done = self._fused.run(rows, context), self._fused.n_steps
+        if value is None:
+            value, done = self._build(rows, **self._cfg.data_object.params), 0
+        for call, fn in self._steps[done:n_steps]:
             value = fn(value, context, **call.params)
         return value
 

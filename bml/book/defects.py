@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,6 +16,20 @@ Detail = Callable[[int, int], str]
 
 #: levels compared before whole books are
 TOUCH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What only whole books tell."""
+
+    disorder_T: Bools
+    stuck_T: Bools
+    worst_level: Detail
+
+
+def see(book_TLF: Float64) -> Seen:
+    """Search whole books: one pass over the prices, a second one over those that repeat at the touch."""
+    return Seen(disorder(book_TLF), stuck(book_TLF), worst_level(book_TLF))
 
 
 def disorder(book_TLF: Float64) -> Bools:

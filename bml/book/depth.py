@@ -11,6 +11,7 @@ from pydantic import Field
 
 from bml import kernels
 from bml.book.report import iso
+from bml.host import kernel_threads
 from bml.registry import step
 from bml.types import ASK_PX, BID_PX, FIELDS, AlignedDay, ConfigError, DataError, DayContext, Float32, Floats, Int64
 
@@ -43,7 +44,7 @@ def learn(
     profile_L2 = np.zeros((0, 2), np.int64)
     for day in days:
         _must_be_raw(day)
-        one_L2 = kernels.depth_profile(day.book_TLF)
+        one_L2 = kernels.depth_profile(day.book_TLF, threads=kernel_threads())
         if len(one_L2) > len(profile_L2):
             profile_L2 = np.pad(profile_L2, ((0, len(one_L2) - len(profile_L2)), (0, 0)))
         profile_L2[: len(one_L2)] += one_L2
@@ -96,8 +97,23 @@ def adaptive(
     Raises ConfigError (no plan, wrong edges), DataError (not raw, overflow). Cost: one pass over the raw book.
     """
     _must_be_raw(day)
-    plan_L1 = _checked_edges(edges) if edges is not None else _learned(ctx)
-    binned_TLF, coverage_TL2 = _fold(day.book_TLF, plan_L1)
+    plan_L1 = plan_of(ctx, edges)
+    within = cut(plan_L1, day.book_TLF.shape[1])
+    if len(within) == 1:
+        nothing = np.empty((len(day.book_TLF), 0, 4))
+        return finished(day, nothing, nothing[..., :2].astype(np.float32), within, plan_L1, dtype)
+    binned = kernels.bin_depth(day.book_TLF, within, threads=kernel_threads())
+    return finished(day, binned.book_TDF, binned.coverage_TD2, within, plan_L1, dtype)
+
+
+def finished(
+    day: AlignedDay, binned_TDF: Floats, coverage_TD2: Float32, within: Int64, plan_L1: Int64, dtype: str
+) -> AlignedDay:
+    """``day`` with the float64 bins of the edges ``within``, all the book has of the plan, in model units.
+
+    ``binned_TDF`` is used as scratch. Of ``day.book_TLF`` nothing is read.
+    """
+    binned_TLF, coverage_TL2 = _widened(binned_TDF, coverage_TD2, within, plan_L1)
     mid_T11 = day.mid_T[:, None, None]
     prices = binned_TLF[:, :, BID_PX : ASK_PX + 1 : 2]
     np.divide(prices, mid_T11, out=prices)
@@ -112,6 +128,17 @@ def adaptive(
         edges_L1=plan_L1,
         coverage_TL2=coverage_TL2,
     )
+
+
+def plan_of(ctx: DayContext, edges: list[int] | None) -> Int64:
+    """The plan as configured, else as learned."""
+    return _checked_edges(edges) if edges is not None else _learned(ctx)
+
+
+def cut(plan_L1: Int64, n_levels: int) -> Int64:
+    """The edges of the bins of which the book has levels, none deeper than the book; one edge: no bin has."""
+    edge = np.minimum(plan_L1, n_levels)
+    return edge[: int(np.count_nonzero(np.diff(edge))) + 1]  # the bins that have levels come first
 
 
 def _must_be_raw(day: AlignedDay) -> None:
@@ -136,25 +163,18 @@ def _checked_edges(edges: Any) -> Int64:
     return out
 
 
-def _fold(book_TLF: Floats, plan_L1: Int64) -> tuple[Floats, Float32]:
-    """Bins (T, D, 4) float64 and coverage (T, D, 2) of the plan, whatever the number of levels."""
-    n_times, n_levels, n_fields = book_TLF.shape
+def _widened(book_TDF: Floats, coverage_TD2: Float32, within: Int64, plan_L1: Int64) -> tuple[Floats, Float32]:
+    """Bins and coverage of the whole plan: those beyond the book's levels are NaN with coverage 0."""
+    if np.array_equal(within, plan_L1):
+        return book_TDF, coverage_TD2
+    n_times, done, n_fields = book_TDF.shape
     n_bins = len(plan_L1) - 1
-    edge = np.minimum(plan_L1, n_levels)
-    done = int(np.count_nonzero(np.diff(edge)))  # the bins that have levels come first
-    if done == n_bins and edge[-1] == plan_L1[-1]:
-        binned = kernels.bin_depth(book_TLF, plan_L1)
-        return binned.book_TDF, binned.coverage_TD2
     book = np.full((n_times, n_bins, n_fields), np.nan)
     coverage = np.zeros((n_times, n_bins, 2), np.float32)
-    if done == 0:
-        return book, coverage
-    some = edge[: done + 1]
-    binned = kernels.bin_depth(book_TLF, some)
-    book[:, :done] = binned.book_TDF
+    book[:, :done] = book_TDF
     # a cut bin's share is of all the levels the plan gives it
-    whole_D1 = (np.diff(some) / np.diff(plan_L1[: done + 1])).astype(np.float32)[:, None]
-    coverage[:, :done] = binned.coverage_TD2 * whole_D1
+    whole_D1 = (np.diff(within) / np.diff(plan_L1[: done + 1])).astype(np.float32)[:, None]
+    coverage[:, :done] = coverage_TD2 * whole_D1
     return book, coverage
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from bml import kernels
 from bml.book.report import Bools
+from bml.host import kernel_threads
 from bml.registry import step
 from bml.types import ASK_PX, ASK_QTY, BID_PX, BID_QTY, AlignedDay, DailyMoments, DayContext, Flag, Float64, Floats
 
@@ -69,7 +70,7 @@ def daily(day: AlignedDay, ctx: DayContext) -> AlignedDay:
 
 def _state(x_TV: Floats) -> Float64:
     """(3, V) count, mean and M2 of every column."""
-    found = kernels.daily_moments(x_TV)
+    found = kernels.daily_moments(x_TV, threads=kernel_threads())
     return np.stack([found.count_V.astype(np.float64), found.mean_V, found.m2_V])
 
 

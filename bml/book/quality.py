@@ -69,6 +69,34 @@ def check(
     that is not positive).
     Cost: one pass over the prices, a second one over the books that repeat at the touch; a copy if any is dropped.
     """
+    return judged(
+        obj,
+        ctx,
+        defects.see(obj.book_TLF),
+        crossed=crossed,
+        locked=locked,
+        outliers=outliers,
+        max_jump_bps=max_jump_bps,
+        jump_memory_s=jump_memory_s,
+        stuck_after_s=stuck_after_s,
+        gap_after_s=gap_after_s,
+    )
+
+
+def judged(
+    obj: DataObject,
+    ctx: DayContext,
+    seen: defects.Seen,
+    *,
+    crossed: str,
+    locked: str,
+    outliers: str,
+    max_jump_bps: float | None,
+    jump_memory_s: float,
+    stuck_after_s: float,
+    gap_after_s: float | None,
+) -> DataObject:
+    """:func:`check`, given what whole books tell: of ``obj.book_TLF`` it reads the touch alone."""
     _positive(max_jump_bps=max_jump_bps, jump_memory_s=jump_memory_s)
     _positive(stuck_after_s=stuck_after_s, gap_after_s=gap_after_s)
     ts, book = obj.ts_ns_T, obj.book_TLF
@@ -77,8 +105,8 @@ def check(
         Flag.CROSSED: bid_T > ask_T,
         Flag.LOCKED: bid_T == ask_T,
         Flag.ABSENT: np.isnan(bid_T) | np.isnan(ask_T),
-        Flag.DISORDER: defects.disorder(book),
-        Flag.STUCK: defects.stuck(book),
+        Flag.DISORDER: seen.disorder_T,
+        Flag.STUCK: seen.stuck_T,
     }
     if crossed == "error":
         _refuse_crossed(obj, found[Flag.CROSSED])
@@ -95,7 +123,7 @@ def check(
     own = {flag: mask_T & counted_T for flag, mask_T in found.items()}
     events = [*gaps, *_stuck_events(obj, own[Flag.STUCK], round(stuck_after_s * NS_PER_S))]
     for flag in (Flag.CROSSED, Flag.LOCKED, Flag.OUTLIER, Flag.ABSENT, Flag.DISORDER):
-        events += run_events(flag, own[flag], ts, _words(flag, obj))
+        events += run_events(flag, own[flag], ts, _words(flag, obj, seen.worst_level))
     counts = {f"n_{flag.name}".lower(): int(mask_T.sum()) for flag, mask_T in own.items()}
     counts |= {
         "n_repeat": _repeats(obj.sequence_T, own[Flag.STUCK]),
@@ -133,7 +161,7 @@ def _refuse_crossed(obj: DataObject, crossed_T: Bools) -> None:
         )
 
 
-def _words(flag: Flag, obj: DataObject) -> defects.Detail:
+def _words(flag: Flag, obj: DataObject, worst_level: defects.Detail) -> defects.Detail:
     """What an event of this kind says of its first snapshot."""
 
     def at_touch(i: int, j: int) -> str:
@@ -143,7 +171,7 @@ def _words(flag: Flag, obj: DataObject) -> defects.Detail:
         names = (("bid", BID_PX), ("ask", ASK_PX))
         return "no " + " and no ".join(name for name, px in names if np.isnan(obj.book_TLF[i, 0, px]))
 
-    return {Flag.ABSENT: sides, Flag.DISORDER: defects.worst_level(obj.book_TLF)}.get(flag, at_touch)
+    return {Flag.ABSENT: sides, Flag.DISORDER: worst_level}.get(flag, at_touch)
 
 
 def _repeats(sequence_T: Int64 | None, stuck_T: Bools) -> int:

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bml.types import NS_PER_S, AlignedDay, DepthRows, Float64, Int64
-from tests.book.book_days import MIDNIGHT, finished, rows_of, walk
+from tests.book.book_days import MIDNIGHT, finished, finished_fused, rows_of, walk
 
-CHECKS: dict[str, Any] = {"max_jump_bps": 30.0, "outliers": "drop", "stuck_after_s": 30, "jump_memory_s": 900}
+CHECKS: dict[str, Any] = {"max_jump_bps": 30.0, "stuck_after_s": 30, "jump_memory_s": 900}
+
+
+def step_by_step(rows: DepthRows) -> AlignedDay:
+    return finished(rows, max_gap_s=1500, outliers="drop", **CHECKS)
+
+
+def in_one_pass(rows: DepthRows) -> AlignedDay:
+    return finished_fused(rows, max_gap_s=1500, outliers="keep", **CHECKS)
+
+
+Way = Callable[[DepthRows], AlignedDay]
+both_ways = pytest.mark.parametrize("way", [step_by_step, in_one_pass])
 
 
 def messy(seed: int) -> tuple[Int64, Float64, Int64]:
@@ -29,9 +43,8 @@ def messy(seed: int) -> tuple[Int64, Float64, Int64]:
     return ts, book, rng.integers(0, 50, 180)
 
 
-def day_of(ts: Int64, book: Float64, sequence: Int64) -> AlignedDay:
-    rows = rows_of(ts, book, sequence_N=np.repeat(sequence, 6))
-    return finished(rows, max_gap_s=1500, **CHECKS)
+def day_of(way: Way, ts: Int64, book: Float64, sequence: Int64) -> AlignedDay:
+    return way(rows_of(ts, book, sequence_N=np.repeat(sequence, 6)))
 
 
 def until(day: AlignedDay, ts_ns: int) -> list[bytes]:
@@ -41,10 +54,11 @@ def until(day: AlignedDay, ts_ns: int) -> list[bytes]:
     return [x[past].tobytes() for x in (day.book_TLF, day.mid_T, day.age_ms_T, day.flag_T, day.coverage_TL2)]
 
 
-@given(st.integers(0, 50), st.integers(1, 179), st.sampled_from(["other", "gone", "more"]))
-def test_the_future_changes_nothing(seed: int, cut: int, how: str) -> None:
+@both_ways
+@given(seed=st.integers(0, 50), cut=st.integers(1, 179), how=st.sampled_from(["other", "gone", "more"]))
+def test_the_future_changes_nothing(way: Way, seed: int, cut: int, how: str) -> None:
     ts, book, sequence = messy(seed)
-    day = day_of(ts, book, sequence)
+    day = day_of(way, ts, book, sequence)
     if how == "other":
         book, sequence = book.copy(), sequence.copy()
         book[cut:] = walk(180, seed=seed + 1000)[cut:] * 1.3
@@ -58,10 +72,11 @@ def test_the_future_changes_nothing(seed: int, cut: int, how: str) -> None:
         sequence = np.concatenate([sequence, np.full(len(later), 99)])[order]
         ts = np.concatenate([ts, later])[order]
     last_common = int(messy(seed)[0][cut]) - 1
-    assert until(day_of(ts, book, sequence), last_common) == until(day, last_common)
+    assert until(day_of(way, ts, book, sequence), last_common) == until(day, last_common)
 
 
-def test_the_comparison_sees_a_peek() -> None:
+@both_ways
+def test_the_comparison_sees_a_peek(way: Way) -> None:
     """Snapshots dated 700 s before they were taken are a look ahead: the same comparison must find it."""
     ts = MIDNIGHT + 480 * np.arange(1, 180) * NS_PER_S
     book = walk(179)
@@ -69,11 +84,14 @@ def test_the_comparison_sees_a_peek() -> None:
     other[90:] = walk(179, seed=9)[90:]
     early = ts - 700 * NS_PER_S
     moment = int(ts[90]) - 1
-    assert until(day_of(ts, book, np.arange(179)), moment) == until(day_of(ts, other, np.arange(179)), moment)
-    assert until(day_of(early, book, np.arange(179)), moment) != until(day_of(early, other, np.arange(179)), moment)
+    sequence = np.arange(179)
+    known, peeked = ([until(day_of(way, t, b, sequence), moment) for b in (book, other)] for t in (ts, early))
+    assert known[0] == known[1]
+    assert peeked[0] != peeked[1]
 
 
-def test_row_order_is_no_information() -> None:
+@both_ways
+def test_row_order_is_no_information(way: Way) -> None:
     ts, book, sequence = messy(11)
     rows = rows_of(ts, book, sequence_N=np.repeat(sequence, 6))
     order = np.random.default_rng(0).permutation(rows.n_rows)
@@ -84,7 +102,7 @@ def test_row_order_is_no_information() -> None:
         columns=tuple(x[order] for x in rows.columns),
         sequence_N=np.repeat(sequence, 6)[order],
     )
-    one, two = (finished(r, max_gap_s=1500, **CHECKS) for r in (rows, mixed))
+    one, two = (way(r) for r in (rows, mixed))
     end = MIDNIGHT + 86_400 * NS_PER_S
     assert until(one, end) == until(two, end)
     assert one.quality == two.quality

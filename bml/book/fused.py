@@ -1,0 +1,139 @@
+"""The first steps of a symbol-day in one pass over its rows: the same day as step by step, without a wide book.
+
+Which steps those are is told by the functions themselves: ``recognise`` compares what the configuration names with
+bml's own functions, so a step of a user's, or another order, is never mistaken for them. The kernel makes bins and
+marks, the touch of every snapshot is a book of one level, and the steps' own code judges that: every word, count
+and flag has one home. What the kernel refuses is left to the steps, which know symbol, time and parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from bml import kernels
+from bml.book import align, broken, dataobject, defects, depth, quality
+from bml.host import kernel_threads
+from bml.types import AlignedDay, BmlError, DayContext, DepthRows, Float64, Int64
+
+#: a function with all its parameters
+Step = tuple[Callable[..., Any], Mapping[str, Any]]
+
+
+def recognise(build: Step, steps: Sequence[Step]) -> FusedSteps | None:
+    """The steps that can run as one; None when the first of them are others, or drop what the kernel cannot."""
+    named = [fn for fn, _ in steps]
+    n_checks = int(named[:1] == [quality.check])
+    n_steps = n_checks + 2
+    if build[0] is not dataobject.build or named[n_checks:n_steps] != [align.to_grid, depth.adaptive]:
+        return None
+    check = steps[0][1] if n_checks else None
+    if check is not None and check["max_jump_bps"] is not None and check["outliers"] == "drop":
+        return None
+    return FusedSteps(n_steps, build[1], check, *(params for _, params in steps[n_checks:n_steps]))
+
+
+class FusedSteps:
+    """book.dataobject.build, book.quality.check (or not), book.align.to_grid and book.depth.adaptive as one."""
+
+    def __init__(
+        self,
+        n_steps: int,
+        build: Mapping[str, Any],
+        check: Mapping[str, Any] | None,
+        to_grid: Mapping[str, Any],
+        adaptive: Mapping[str, Any],
+    ) -> None:
+        self.n_steps = n_steps
+        self._build, self._check, self._to_grid, self._adaptive = build, check, to_grid, adaptive
+        self._bins: Float64 = np.empty((0, 0, 4))
+
+    def run(self, rows: DepthRows, ctx: DayContext) -> AlignedDay | None:
+        """The day after these steps; None when one of them refuses it, for that step to say so in its words."""
+        levels = self._build["levels"]
+        try:
+            grid_ns_G = align.day_grid(ctx)
+            plan_L1 = depth.plan_of(ctx, self._adaptive["edges"])
+        except BmlError:
+            return None
+        within = depth.cut(plan_L1, levels)
+        if len(within) == 1:
+            return None
+        back = dataobject.time_back(rows, self._build["monotonic_time"])
+        try:
+            found = self._tensor(rows, grid_ns_G, within)
+        except ValueError:
+            return None
+        dataobject.check_range(rows, found.ts_ns_T)
+        broken_T = found.broken_T + broken.per_snapshot(rows, broken.beyond(rows, levels), found.ts_ns_T)
+        if self._build["bad_rows"] == "error" and broken_T.any():
+            return None
+        placed = dataobject.Placed(found.ts_ns_T, found.duplicate_T, broken_T, found.n_deep, found.n_conflict)
+        touch = dataobject.described(rows, found.touch_T4[:, None, :], placed, back, levels)
+        if self._check is not None:
+            touch = quality.judged(touch, ctx, self._seen(rows, found), **self._check)
+        day = align.to_grid(touch, ctx, **self._to_grid)
+        return depth.finished(day, found.book_GDF, found.coverage_GD2, within, plan_L1, self._adaptive["dtype"])
+
+    def _tensor(self, rows: DepthRows, grid_ns_G: Int64, within: Int64) -> kernels.DayTensor:
+        shape = (len(grid_ns_G), len(within) - 1, 4)
+        if self._bins.shape != shape:
+            self._bins = kernels.empty(shape)
+        check = self._check or {}
+        return kernels.day_tensor(
+            rows.ts_ns_N,
+            rows.level_N,
+            rows.columns,
+            grid_ns_G,
+            within,
+            levels=self._build["levels"],
+            max_age_ns=align.max_age_ns(self._to_grid["max_gap_s"]),
+            side_N=rows.side_N,
+            batch_N=rows.batch_N,
+            duplicates=self._build["duplicates"],
+            drop=[kind for kind in ("crossed", "locked") if check.get(kind) == "drop"],
+            clear_broken=True,
+            inspect=self._check is not None,
+            out=self._bins,
+            dtype=np.float64,
+            threads=kernel_threads(),
+        )
+
+    def _seen(self, rows: DepthRows, found: kernels.DayTensor) -> defects.Seen:
+        """Marks as masks, and the words for a disorder from that one snapshot, built anew."""
+        params = {**self._build, "bad_rows": "drop", "monotonic_time": False}
+
+        @cache
+        def in_order() -> tuple[Int64, Int64 | None]:
+            ts = rows.ts_ns_N
+            order = np.argsort(ts, kind="stable") if (ts[1:] < ts[:-1]).any() else None
+            return (ts if order is None else ts[order]), order
+
+        def worst_level(i: int, j: int) -> str:
+            ts_ns_N, order = in_order()
+            ts = int(found.ts_ns_T[i])
+            one = slice(*np.searchsorted(ts_ns_N, [ts, ts + 1]).tolist())
+            snapshot = dataobject.build(_some(rows, one if order is None else order[one]), **params)
+            return defects.worst_level(snapshot.book_TLF)(0, 0)
+
+        return defects.Seen(
+            (found.mark_T & kernels.Mark.DISORDER) != 0, (found.mark_T & kernels.Mark.STUCK) != 0, worst_level
+        )
+
+
+def _some(rows: DepthRows, some: Int64 | slice) -> DepthRows:
+    """Rows without what is no part of their book."""
+    return replace(
+        rows,
+        ts_ns_N=rows.ts_ns_N[some],
+        level_N=rows.level_N[some],
+        columns=tuple(x[some] for x in rows.columns),
+        side_N=None if rows.side_N is None else rows.side_N[some],
+        batch_N=None if rows.batch_N is None else rows.batch_N[some],
+        sequence_N=None,
+        superseded_ns_N=None,
+    )
