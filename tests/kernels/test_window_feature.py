@@ -143,7 +143,7 @@ def test_wrong_arrays_are_refused(arguments: tuple[Any, ...], words: str) -> Non
         ({"level": True}, "change: level must be int, not True"),
         ({"scale": "big"}, "change: scale must be float, not 'big'"),
         ({"rows": 0}, "change: rows must be at least 1"),
-        ({"threads": 0}, "change: threads must be at least 1"),
+        ({"threads": 0}, "change: threads must be a number from 1 to 1024"),
     ],
 )
 def test_wrong_parameters_are_refused(params: dict[str, Any], words: str) -> None:
