@@ -113,7 +113,9 @@ def day_tensor(
     if out is None:
         out = empty(shape, kind)
     else:
-        out = _arrays.given(where, "out", out, kind, shape, (*rows[:2], *rows.columns, grid, edge))
+        out = _arrays.given(
+            where, "out", out, kind, shape, (rows.ts, rows.level, rows.side, rows.batch, *rows.columns, grid, edge)
+        )
     options = (limit, n_levels, crossed, locked, clear_broken, inspect)
     n_threads = _arrays.threads(where, threads)
     if _backend.current() != "compiled":

@@ -78,7 +78,11 @@ def _run(
 ) -> tuple[_errors.Told, TallToWide]:
     n_times = len(order.times)
     shape = (n_times, levels, 4)
-    book: Floats = empty(shape, kind) if out is None else _room(where, out, kind, shape, (*rows[:2], *rows.columns))
+    book: Floats = (
+        empty(shape, kind)
+        if out is None
+        else _room(where, out, kind, shape, (rows.ts, rows.level, rows.side, rows.batch, *rows.columns))
+    )
     duplicate = np.empty(n_times, _arrays.INT32)
     counts = np.zeros(3, _arrays.INT64)
     told = _tall_to_wide(*rows, keep, *order, book, duplicate, counts, threads)

@@ -8,6 +8,7 @@
 #include "bml/bin_depth.hpp"
 #include "bml/daily_moments.hpp"
 #include "bml/depth_profile.hpp"
+#include "bml/distinct_times.hpp"
 #include "bml/error.hpp"
 #include "bml/occupied_edges.hpp"
 #include "bml/resample_grid.hpp"
@@ -52,36 +53,45 @@ struct SidedRows {
     std::vector<int64_t> batch = {};
 };
 
-Reshaped reshape(const SidedRows& r, int64_t levels, bml::Keep keep, std::vector<int64_t> times = {}) {
+// Rows in time order are streamed, others are brought together first.
+Reshaped reshape(const SidedRows& r, int64_t levels, bml::Keep keep) {
     const auto n = static_cast<int64_t>(r.ts.size());
-    const int64_t found = bml::count_times(r.ts.data(), n);
-    if (found >= 0) times.assign(static_cast<std::size_t>(found), 0);
-    const std::size_t cells = static_cast<std::size_t>(levels) * 2;
-    std::vector<int64_t> owner(found >= 0 ? cells : cells * times.size(), -1);
-    Reshaped out{
-        times, std::vector<double>(cells * 2 * times.size()), std::vector<std::int32_t>(times.size()), {}};
+    std::vector<int64_t> starts(r.ts.size() + 1), times;
+    std::vector<std::int32_t> slot(r.ts.size());
+    const int64_t found = bml::find_snapshots(r.ts.data(), n, starts.data());
+    for (int64_t t = 0; t < found; ++t)
+        times.push_back(r.ts[static_cast<std::size_t>(starts[static_cast<std::size_t>(t)])]);
+    if (found < 0) times = bml::distinct_times(r.ts.data(), n, slot.data(), 2);
+    Reshaped out{times,
+                 std::vector<double>(static_cast<std::size_t>(levels) * 4 * times.size()),
+                 std::vector<std::int32_t>(times.size()),
+                 {}};
     const bml::TallRows<double, 2> rows{n,
                                         r.ts.data(),
                                         r.level.data(),
                                         r.side.data(),
                                         r.batch.empty() ? nullptr : r.batch.data(),
                                         {r.px.data(), r.qty.data()}};
-    bml::Wide<double> wide{found >= 0,      static_cast<int64_t>(times.size()),
-                           levels,          out.times.data(),
-                           out.book.data(), out.duplicate.data(),
-                           owner.data()};
-    out.error = bml::tall_to_wide(rows, keep, wide);
-    out.n_deep = wide.n_deep, out.n_duplicate = wide.n_duplicate, out.n_conflict = wide.n_conflict;
+    const bml::Wide<double> wide{static_cast<int64_t>(times.size()), levels, out.times.data(),
+                                 out.book.data(), out.duplicate.data()};
+    bml::Surplus sum;
+    out.error = found < 0 ? bml::shuffled_to_wide(rows, slot.data(), keep, wide, sum, 2)
+                          : bml::tall_to_wide(rows, starts.data(), keep, wide, sum, 2);
+    out.n_deep = sum.n_deep, out.n_duplicate = sum.n_duplicate, out.n_conflict = sum.n_conflict;
     return out;
 }
 
 void test_times() {
     const std::vector<int64_t> sorted = {lowest, -1, -1, 0, highest}, mixed = {3, 1, 2};
-    CHECK(bml::count_times(sorted.data(), 5) == 4);
-    CHECK(bml::count_times(mixed.data(), 3) == -1);
-    CHECK(bml::count_times(nullptr, 0) == 0);
-    CHECK(bml::find_time(highest, sorted.data(), 5, -1) == 4);
-    CHECK(bml::find_time(5, sorted.data(), 5, 4) == -1);
+    std::vector<int64_t> starts(6);
+    CHECK(bml::find_snapshots(sorted.data(), 5, starts.data()) == 4);
+    CHECK(starts == std::vector<int64_t>({0, 1, 3, 4, 5, 0}));
+    CHECK(bml::find_snapshots(mixed.data(), 3, starts.data()) == -1);
+    CHECK(bml::find_snapshots(nullptr, 0, starts.data()) == 0 && starts[0] == 0);
+    std::vector<std::int32_t> slot(5);
+    CHECK(bml::distinct_times(mixed.data(), 3, slot.data(), 1) == std::vector<int64_t>({1, 2, 3}));
+    CHECK(slot[0] == 2 && slot[1] == 0 && slot[2] == 1);
+    CHECK(!bml::one_time(sorted.data(), 1, 4) && bml::one_time(sorted.data(), 1, 3));
     CHECK(bml::first_not_increasing(sorted.data(), 5) == 2);
     CHECK(bml::within(lowest, highest, highest) == false);
     CHECK(bml::within(lowest, -1, highest));
@@ -97,23 +107,22 @@ void test_tall_to_wide() {
     CHECK(equal(a.book, {10, 1, nan, nan, nan, nan, 11, 0, nan, nan, nan, nan, nan, nan, nan, nan}));
 
     const SidedRows twice{{9, 4, 9}, {1, 1, 1}, {0, 0, 0}, {1, 2, 3}, {1, 1, 1}};
-    const Reshaped refused = reshape(twice, 1, bml::Keep::refuse, {4, 9});
+    const Reshaped refused = reshape(twice, 1, bml::Keep::refuse);
     CHECK(refused.error.what == bml::What::duplicate_conflict && refused.error.row == 2);
-    const Reshaped first = reshape(twice, 1, bml::Keep::first, {4, 9});
+    const Reshaped first = reshape(twice, 1, bml::Keep::first);
     CHECK(!first.error && first.n_conflict == 1 && equal(first.book, {2, 1, nan, nan, 1, 1, nan, nan}));
-    const Reshaped last = reshape(twice, 1, bml::Keep::last, {4, 9});
+    const Reshaped last = reshape(twice, 1, bml::Keep::last);
     CHECK(!last.error && last.duplicate[1] == 1 && equal(last.book, {2, 1, nan, nan, 3, 1, nan, nan}));
 
     SidedRows batches = twice;
     batches.batch = {2, 1, 1};
-    const Reshaped batch = reshape(batches, 1, bml::Keep::refuse, {4, 9});
+    const Reshaped batch = reshape(batches, 1, bml::Keep::refuse);
     CHECK(!batch.error && batch.n_conflict == 0 && batch.duplicate[1] == 1 && batch.book[4] == 1);
 
     const Reshaped same = reshape({{1, 1}, {1, 1}, {1, 1}, {nan, nan}, {2, 2}}, 1, bml::Keep::refuse);
     CHECK(!same.error && same.n_duplicate == 1 && same.duplicate[0] == 1);
     CHECK(reshape({{1}, {0}, {0}, {1}, {1}}, 1, bml::Keep::refuse).error.what == bml::What::level_below_one);
     CHECK(reshape({{1}, {1}, {2}, {1}, {1}}, 1, bml::Keep::refuse).error.what == bml::What::side_unknown);
-    CHECK(reshape(twice, 1, bml::Keep::refuse, {9}).error.what == bml::What::times_changed);
     const int64_t small = std::numeric_limits<std::int32_t>::min();
     CHECK(reshape({{1}, {static_cast<std::int32_t>(small)}, {0}, {1}, {1}}, 1, bml::Keep::first).error.row ==
           0);

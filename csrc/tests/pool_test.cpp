@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -69,6 +70,22 @@ void test_nested() {
 }
 
 // Forks while another thread keeps the pool busy, so that the child inherits it in any state.
+// What a unit throws reaches the caller, from whichever thread, and the pool works on.
+void test_exceptions() {
+    for (const int threads : {1, 2, 4})
+        for (int i = 0; i < 50; ++i) {
+            bool caught = false;
+            try {
+                bml::parallel_for(threads, 20, [&](int64_t unit) {
+                    if (unit % 7 == 3) throw std::bad_alloc();
+                });
+            } catch (const std::bad_alloc&) {
+                caught = true;
+            }
+            CHECK(caught && every_unit_once(threads, 9));
+        }
+}
+
 void test_fork() {
 #ifdef __SANITIZE_THREAD__
     return;  // this sanitizer does not follow the fork of a process with threads
@@ -127,6 +144,7 @@ int main(int n, char** arguments) {
     test_units();
     test_callers_at_once();
     test_nested();
+    test_exceptions();
     test_fork();
     std::printf(failures ? "%d failed\n" : "pool_test: all passed\n", failures);
     return failures != 0;
