@@ -21,6 +21,9 @@ from bml.host import kernel_threads
 from bml.registry import stage
 from bml.types import DataError, DataObject, DepthRows, Event, Flag, Float64, Int32, Int64, QualityReport
 
+#: rows looked at at once
+BLOCK_ROWS = 1 << 17
+
 
 @dataclass(frozen=True, slots=True)
 class _Found:
@@ -97,7 +100,7 @@ def described(rows: DepthRows, book_TLF: Float64, placed: Placed, back: tuple[Ev
     ts_ns_T = placed.ts_ns_T
     sequence_T = None if rows.sequence_N is None else _sequence(rows.ts_ns_N, rows.sequence_N, ts_ns_T)
     counted_from_ns = rows.start_ns if rows.counted_from_ns is None else rows.counted_from_ns
-    counted_T, counted_N = ts_ns_T >= counted_from_ns, rows.ts_ns_N >= counted_from_ns
+    counted_T = ts_ns_T >= counted_from_ns
     found = (
         _broken(placed.broken_T, ts_ns_T, counted_T),
         _duplicate(placed.duplicate_T, ts_ns_T, counted_T),
@@ -105,9 +108,9 @@ def described(rows: DepthRows, book_TLF: Float64, placed: Placed, back: tuple[Ev
     )
     flag_T = np.zeros(len(ts_ns_T), np.uint16)
     counts = {
-        "n_rows": int(np.count_nonzero(counted_N)),
+        "n_rows": _rows_from(rows.ts_ns_N, counted_from_ns),
         "n_snapshots": int(counted_T.sum()),
-        "n_deep": int((counted_N & broken.deep(rows, levels)).sum()) if placed.n_deep else 0,
+        "n_deep": _deep_from(rows, levels, counted_from_ns) if placed.n_deep else 0,
         "n_superseded": 0 if rows.superseded_ns_N is None else int((rows.superseded_ns_N >= counted_from_ns).sum()),
         "n_conflict": placed.n_conflict,
         "n_time_back": sum(event.count for event in back),
@@ -128,6 +131,16 @@ def described(rows: DepthRows, book_TLF: Float64, placed: Placed, back: tuple[Ev
         counted_from_ns=rows.counted_from_ns,
         query=rows.query,
     )
+
+
+def _rows_from(ts_ns_N: Int64, from_ns: int) -> int:
+    """How many rows are dated ``from_ns`` or later; in blocks, whose masks stay in the cache."""
+    starts = range(0, len(ts_ns_N), BLOCK_ROWS)
+    return sum(int(np.count_nonzero(ts_ns_N[start : start + BLOCK_ROWS] >= from_ns)) for start in starts)
+
+
+def _deep_from(rows: DepthRows, levels: int, from_ns: int) -> int:
+    return int(np.count_nonzero(broken.deep(rows, levels) & (rows.ts_ns_N >= from_ns)))
 
 
 def time_back(rows: DepthRows, refuse: bool) -> tuple[Event, ...]:
