@@ -7,6 +7,7 @@ refused or, by rule, dropped; either way it is counted and listed with its time.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
@@ -133,10 +134,20 @@ def described(rows: DepthRows, book_TLF: Float64, placed: Placed, back: tuple[Ev
     )
 
 
+def in_order(ts_ns_N: Int64) -> bool:
+    """Whether no time goes back."""
+    return not any((ts[1:] < ts[:-1]).any() for ts in _blocks(ts_ns_N, 1))
+
+
 def _rows_from(ts_ns_N: Int64, from_ns: int) -> int:
-    """How many rows are dated ``from_ns`` or later; in blocks, whose masks stay in the cache."""
-    starts = range(0, len(ts_ns_N), BLOCK_ROWS)
-    return sum(int(np.count_nonzero(ts_ns_N[start : start + BLOCK_ROWS] >= from_ns)) for start in starts)
+    """How many rows are dated ``from_ns`` or later."""
+    return sum(int(np.count_nonzero(ts >= from_ns)) for ts in _blocks(ts_ns_N))
+
+
+def _blocks(ts_ns_N: Int64, overlap: int = 0) -> Iterator[Int64]:
+    """Runs of rows short enough for masks of them to stay in the cache, each with ``overlap`` rows of the next."""
+    for start in range(0, len(ts_ns_N), BLOCK_ROWS):
+        yield ts_ns_N[start : start + BLOCK_ROWS + overlap]
 
 
 def _deep_from(rows: DepthRows, levels: int, from_ns: int) -> int:
@@ -145,7 +156,7 @@ def _deep_from(rows: DepthRows, levels: int, from_ns: int) -> int:
 
 def time_back(rows: DepthRows, refuse: bool) -> tuple[Event, ...]:
     """Where the times of rows in order of arrival go back; DataError for the first when ``refuse``."""
-    if not rows.ordered or rows.n_rows < 2:
+    if not rows.ordered or in_order(rows.ts_ns_N):
         return ()
     ts = rows.ts_ns_N
     at = np.flatnonzero(ts[1:] < ts[:-1]) + 1
@@ -213,7 +224,7 @@ def _sequence(ts_ns_N: Int64, sequence_N: Int64, ts_ns_T: Int64) -> Int64:
     """The largest sequence number of each snapshot's rows."""
     if len(ts_ns_T) == 0:
         return np.empty(0, np.int64)
-    if np.any(ts_ns_N[1:] < ts_ns_N[:-1]):
+    if not in_order(ts_ns_N):
         order = np.argsort(ts_ns_N, kind="stable")
         ts_ns_N, sequence_N = ts_ns_N[order], sequence_N[order]
     starts = np.searchsorted(ts_ns_N, ts_ns_T)
