@@ -60,9 +60,18 @@ def clear(rows: DepthRows, ts_ns_T: Int64, book_TLF: Float64, *, refuse: bool) -
         side_of = BID if rows.side_N is None else int(rows.side_N[row])
         px, qty = (float(x[row]) for x in rows.columns)
         _refuse(rows.symbol, int(rows.ts_ns_N[row]), int(rows.level_N[row]), side_of, px, qty, more)
+    _make_absent(book_TLF, time, level, side)
+    return count_T
+
+
+def drop(book_TLF: Float64) -> None:
+    """Make every broken cell NaN, in place."""
+    _make_absent(book_TLF, *_cells(book_TLF))
+
+
+def _make_absent(book_TLF: Float64, time: Int64, level: Int64, side: Int64) -> None:
     book_TLF[time, level, 2 * side] = np.nan
     book_TLF[time, level, 2 * side + 1] = np.nan
-    return count_T
 
 
 def _cells(book_TLF: Float64) -> tuple[Int64, Int64, Int64]:

@@ -7,6 +7,7 @@ refused or, by rule, dropped; either way it is counted and listed with its time.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
@@ -20,6 +21,9 @@ from bml.book.report import Bools, iso, merged, run_events
 from bml.host import kernel_threads
 from bml.registry import stage
 from bml.types import DataError, DataObject, DepthRows, Event, Flag, Float64, Int32, Int64, QualityReport
+
+#: rows looked at at once
+BLOCK_ROWS = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,7 @@ def described(rows: DepthRows, book_TLF: Float64, placed: Placed, back: tuple[Ev
     ts_ns_T = placed.ts_ns_T
     sequence_T = None if rows.sequence_N is None else _sequence(rows.ts_ns_N, rows.sequence_N, ts_ns_T)
     counted_from_ns = rows.start_ns if rows.counted_from_ns is None else rows.counted_from_ns
-    counted_T, counted_N = ts_ns_T >= counted_from_ns, rows.ts_ns_N >= counted_from_ns
+    counted_T = ts_ns_T >= counted_from_ns
     found = (
         _broken(placed.broken_T, ts_ns_T, counted_T),
         _duplicate(placed.duplicate_T, ts_ns_T, counted_T),
@@ -105,9 +109,9 @@ def described(rows: DepthRows, book_TLF: Float64, placed: Placed, back: tuple[Ev
     )
     flag_T = np.zeros(len(ts_ns_T), np.uint16)
     counts = {
-        "n_rows": int(np.count_nonzero(counted_N)),
+        "n_rows": _rows_from(rows.ts_ns_N, counted_from_ns),
         "n_snapshots": int(counted_T.sum()),
-        "n_deep": int((counted_N & broken.deep(rows, levels)).sum()) if placed.n_deep else 0,
+        "n_deep": _deep_from(rows, levels, counted_from_ns) if placed.n_deep else 0,
         "n_superseded": 0 if rows.superseded_ns_N is None else int((rows.superseded_ns_N >= counted_from_ns).sum()),
         "n_conflict": placed.n_conflict,
         "n_time_back": sum(event.count for event in back),
@@ -130,9 +134,29 @@ def described(rows: DepthRows, book_TLF: Float64, placed: Placed, back: tuple[Ev
     )
 
 
+def in_order(ts_ns_N: Int64) -> bool:
+    """Whether no time goes back."""
+    return not any((ts[1:] < ts[:-1]).any() for ts in _blocks(ts_ns_N, 1))
+
+
+def _rows_from(ts_ns_N: Int64, from_ns: int) -> int:
+    """How many rows are dated ``from_ns`` or later."""
+    return sum(int(np.count_nonzero(ts >= from_ns)) for ts in _blocks(ts_ns_N))
+
+
+def _blocks(ts_ns_N: Int64, overlap: int = 0) -> Iterator[Int64]:
+    """Runs of rows short enough for masks of them to stay in the cache, each with ``overlap`` rows of the next."""
+    for start in range(0, len(ts_ns_N), BLOCK_ROWS):
+        yield ts_ns_N[start : start + BLOCK_ROWS + overlap]
+
+
+def _deep_from(rows: DepthRows, levels: int, from_ns: int) -> int:
+    return int(np.count_nonzero(broken.deep(rows, levels) & (rows.ts_ns_N >= from_ns)))
+
+
 def time_back(rows: DepthRows, refuse: bool) -> tuple[Event, ...]:
     """Where the times of rows in order of arrival go back; DataError for the first when ``refuse``."""
-    if not rows.ordered or rows.n_rows < 2:
+    if not rows.ordered or in_order(rows.ts_ns_N):
         return ()
     ts = rows.ts_ns_N
     at = np.flatnonzero(ts[1:] < ts[:-1]) + 1
@@ -200,7 +224,7 @@ def _sequence(ts_ns_N: Int64, sequence_N: Int64, ts_ns_T: Int64) -> Int64:
     """The largest sequence number of each snapshot's rows."""
     if len(ts_ns_T) == 0:
         return np.empty(0, np.int64)
-    if np.any(ts_ns_N[1:] < ts_ns_N[:-1]):
+    if not in_order(ts_ns_N):
         order = np.argsort(ts_ns_N, kind="stable")
         ts_ns_N, sequence_N = ts_ns_N[order], sequence_N[order]
     starts = np.searchsorted(ts_ns_N, ts_ns_T)

@@ -182,8 +182,8 @@ def _narrowed(day: AlignedDay, book_TLF: Floats, dtype: str) -> Floats:
     """``book_TLF`` in the stored type; DataError for the first finite value that becomes infinite."""
     with np.errstate(over="ignore"):
         out: Floats = book_TLF.astype(dtype)
-    lost = np.isinf(out) & np.isfinite(book_TLF)
-    if lost.any():
+    lost = np.isinf(out)
+    if lost.any() and (lost := lost & np.isfinite(book_TLF)).any():
         t, level, f = np.argwhere(lost)[0].tolist()
         hint = "set dtype: float32" if dtype == "float16" else "drop such rows at the source"
         raise DataError(

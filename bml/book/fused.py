@@ -9,7 +9,6 @@ and flag has one home. What the kernel refuses is left to the steps, which know 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 from bml import kernels
 from bml.book import align, broken, dataobject, defects, depth, quality
 from bml.host import kernel_threads
+from bml.kernels import Mark
 from bml.types import AlignedDay, BmlError, DayContext, DepthRows, Float64, Int64
 
 #: a function with all its parameters
@@ -104,36 +104,35 @@ class FusedSteps:
         )
 
     def _seen(self, rows: DepthRows, found: kernels.DayTensor) -> defects.Seen:
-        """Marks as masks, and the words for a disorder from that one snapshot, built anew."""
-        params = {**self._build, "bad_rows": "drop", "monotonic_time": False}
+        """Marks as masks, and the words for a disorder from that one snapshot, placed anew."""
 
         @cache
-        def in_order() -> tuple[Int64, Int64 | None]:
-            ts = rows.ts_ns_N
-            order = np.argsort(ts, kind="stable") if (ts[1:] < ts[:-1]).any() else None
-            return (ts if order is None else ts[order]), order
+        def sorted_times() -> tuple[Int64, Int64 | None]:
+            if dataobject.in_order(rows.ts_ns_N):
+                return rows.ts_ns_N, None
+            order = np.argsort(rows.ts_ns_N, kind="stable")
+            return rows.ts_ns_N[order], order
 
         def worst_level(i: int, j: int) -> str:
-            ts_ns_N, order = in_order()
-            ts = int(found.ts_ns_T[i])
-            one = slice(*np.searchsorted(ts_ns_N, [ts, ts + 1]).tolist())
-            snapshot = dataobject.build(_some(rows, one if order is None else order[one]), **params)
-            return defects.worst_level(snapshot.book_TLF)(0, 0)
+            ts_ns_N, order = sorted_times()
+            ts_ns = int(found.ts_ns_T[i])
+            span = slice(*np.searchsorted(ts_ns_N, [ts_ns, ts_ns + 1]).tolist())
+            return defects.worst_level(self._book(rows, span if order is None else order[span]))(0, 0)
 
-        return defects.Seen(
-            (found.mark_T & kernels.Mark.DISORDER) != 0, (found.mark_T & kernels.Mark.STUCK) != 0, worst_level
+        mark_T = found.mark_T
+        return defects.Seen((mark_T & Mark.DISORDER) != 0, (mark_T & Mark.STUCK) != 0, worst_level)
+
+    def _book(self, rows: DepthRows, some: Int64 | slice) -> Float64:
+        """The book of some rows, its broken cells dropped."""
+        wide = kernels.tall_to_wide(
+            rows.ts_ns_N[some],
+            rows.level_N[some],
+            [x[some] for x in rows.columns],
+            levels=self._build["levels"],
+            side_N=None if rows.side_N is None else rows.side_N[some],
+            batch_N=None if rows.batch_N is None else rows.batch_N[some],
+            duplicates=self._build["duplicates"],
         )
-
-
-def _some(rows: DepthRows, some: Int64 | slice) -> DepthRows:
-    """Rows without what is no part of their book."""
-    return replace(
-        rows,
-        ts_ns_N=rows.ts_ns_N[some],
-        level_N=rows.level_N[some],
-        columns=tuple(x[some] for x in rows.columns),
-        side_N=None if rows.side_N is None else rows.side_N[some],
-        batch_N=None if rows.batch_N is None else rows.batch_N[some],
-        sequence_N=None,
-        superseded_ns_N=None,
-    )
+        book_TLF = np.asarray(wide.book_TLF, np.float64)
+        broken.drop(book_TLF)
+        return book_TLF

@@ -10,7 +10,7 @@ from bml import kernels
 from bml.book.report import Bools
 from bml.host import kernel_threads
 from bml.registry import step
-from bml.types import ASK_PX, ASK_QTY, BID_PX, BID_QTY, AlignedDay, DailyMoments, DayContext, Flag, Float64, Floats
+from bml.types import ASK_PX, ASK_QTY, BID_PX, BID_QTY, AlignedDay, DailyMoments, DayContext, Flag, Float64
 
 #: rows with one of these say nothing new of the market
 STALE = Flag.FILLED | Flag.GAP | Flag.ABSENT
@@ -103,10 +103,12 @@ def _spread_bps(day: AlignedDay) -> Float64:
 
 def _quantity(day: AlignedDay, n_levels: int) -> Float64:
     """Quantity (T, 2) of both sides over the first ``n_levels`` rows of the tensor; absent ones count as none."""
-    near: Floats = day.book_TLF[:, :n_levels, BID_QTY : ASK_QTY + 1 : 2].astype(np.float64)
+    # levels first: they are added in the same order as along the middle axis, and several times as fast
+    near_LT2 = day.book_TLF[:, :n_levels, BID_QTY : ASK_QTY + 1 : 2].swapaxes(0, 1).astype(np.float64, order="C")
     if day.units == "bps_log1p":
-        near = np.expm1(near)
-    total: Float64 = np.nansum(near, axis=1)
+        np.expm1(near_LT2, out=near_LT2)
+    near_LT2[np.isnan(near_LT2)] = 0
+    total: Float64 = near_LT2.sum(axis=0)
     return total
 
 

@@ -160,6 +160,13 @@ def test_every_configuration_of_ours_takes_the_fused_way(name: str, monkeypatch:
     assert found.n_steps == 3
 
 
+def test_a_day_of_the_demo_takes_the_fused_way(tmp_path: Path) -> None:
+    cfg = config.load(ROOT / "configs" / "demo.yaml")
+    with cfg.collect.function()(data=cfg.data, **cfg.collect.params) as source:
+        learned = DayBuilder(cfg, source).learn(cfg.data.symbols[:1], [cfg.data.start])
+        assert isinstance(same(cfg, source, tmp_path, day=cfg.data.start, learned=learned), AlignedDay)
+
+
 PEAK = """
 import re, sys
 from pathlib import Path
