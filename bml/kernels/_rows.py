@@ -73,12 +73,11 @@ def _columns(where: str, columns: Sequence[Floats], *, sided: bool) -> tuple[Flo
 
 def in_order(ts: Int64) -> Order | None:
     """The snapshots if the rows look to be in time order. Who reads them finds out, and calls :func:`in_any_order`."""
-    starts = np.empty(len(ts) + 1, _arrays.INT64)
-    n_times = int(_find_snapshots(ts, starts))
+    starts, times = np.empty(len(ts) + 1, _arrays.INT64), np.empty(len(ts), _arrays.INT64)
+    n_times = _find_snapshots(ts, starts, times)
     if n_times < 0:
         return None
-    starts = starts[: n_times + 1]
-    return Order(starts, _NO_SLOT, ts[starts[:-1]])
+    return Order(starts[: n_times + 1], _NO_SLOT, times[:n_times].copy())
 
 
 def in_any_order(ts: Int64, threads: int) -> Order:
@@ -94,8 +93,8 @@ def only_seemed_ordered(ts: Int64, told: _errors.Told) -> bool:
 
 
 @specification
-def _find_snapshots(ts_ns_N: Int64, starts: Int64) -> int:
-    """Writes the first row of every snapshot, and N after the last; how many there are, -1: not in order.
+def _find_snapshots(ts_ns_N: Int64, starts: Int64, times: Int64) -> int:
+    """Writes the first row of every snapshot, N after the last, and their times; how many there are, -1: not in order.
 
     The compiled one jumps from snapshot to snapshot and may take rows for ordered that are not, never the reverse.
     """
@@ -105,6 +104,7 @@ def _find_snapshots(ts_ns_N: Int64, starts: Int64) -> int:
             return -1
         if i == 0 or ts_ns_N[i] > ts_ns_N[i - 1]:
             starts[count] = i
+            times[count] = ts_ns_N[i]
             count += 1
     starts[count] = len(ts_ns_N)
     return count

@@ -15,6 +15,7 @@ from bml.kernels._rows import KEEP, Int8, Order, Rows, in_any_order, in_order, o
 from bml.types import Floats, Int32, Int64
 
 _REFUSE, _LAST = 0, 2
+_MANY_CELLS = 1 << 16  # fewer are not worth asking for huge pages
 
 
 class TallToWide(NamedTuple):
@@ -79,7 +80,7 @@ def _run(
     n_times = len(order.times)
     shape = (n_times, levels, 4)
     book: Floats = (
-        empty(shape, kind)
+        (empty if n_times * levels > _MANY_CELLS else np.empty)(shape, kind)
         if out is None
         else _room(where, out, kind, shape, (rows.ts, rows.level, rows.side, rows.batch, *rows.columns))
     )

@@ -39,12 +39,13 @@ void add(py::module_& m) {
           py::arg("counts").noconvert(), py::arg("threads"));
 }
 
-std::int64_t find(const Array<std::int64_t>& ts_ns, const Array<std::int64_t>& starts) {
+std::int64_t find(const Array<std::int64_t>& ts_ns, const Array<std::int64_t>& starts,
+                  const Array<std::int64_t>& times) {
     const std::int64_t n = ts_ns.size();
-    const std::int64_t* times = input(ts_ns, n, "ts_ns_N");
-    std::int64_t* to = output(starts, n + 1, "starts");
+    const std::int64_t* from = input(ts_ns, n, "ts_ns_N");
+    std::int64_t *to = output(starts, n + 1, "starts"), *at = output(times, n, "times");
     const py::gil_scoped_release release;
-    return find_snapshots(times, n, to);
+    return find_snapshots(from, n, to, at);
 }
 
 std::int64_t distinct(const Array<std::int64_t>& ts_ns, const Array<std::int32_t>& slot,
@@ -62,7 +63,8 @@ std::int64_t distinct(const Array<std::int64_t>& ts_ns, const Array<std::int32_t
 }  // namespace
 
 void add_tall_to_wide(py::module_& m) {
-    m.def("find_snapshots", &find, py::arg("ts_ns_N").noconvert(), py::arg("starts").noconvert());
+    m.def("find_snapshots", &find, py::arg("ts_ns_N").noconvert(), py::arg("starts").noconvert(),
+          py::arg("times").noconvert());
     m.def("distinct_times", &distinct, py::arg("ts_ns_N").noconvert(), py::arg("slot_N").noconvert(),
           py::arg("times").noconvert(), py::arg("threads"));
     add<double, double, 4>(m);

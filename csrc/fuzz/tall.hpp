@@ -34,8 +34,9 @@ struct Rows {
 
 // Where snapshots begin, the end included; empty: not in order.
 inline Vec<int64_t> starts_of(const Vec<int64_t>& ts) {
-    Vec<int64_t> starts(ts.size() + 1);
-    const int64_t n = bml::find_snapshots(ts.data(), static_cast<int64_t>(ts.size()), starts.data());
+    Vec<int64_t> starts(ts.size() + 1), times(ts.size());
+    const int64_t n =
+        bml::find_snapshots(ts.data(), static_cast<int64_t>(ts.size()), starts.data(), times.data());
     return Vec<int64_t>(starts.data(), starts.data() + n + 1);
 }
 

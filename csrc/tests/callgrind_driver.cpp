@@ -95,14 +95,14 @@ Rows shuffled(const Rows& from, std::size_t block) {
 template <int K>
 void count_tall(const std::string& name, const Rows& rows) {
     constexpr auto keep = bml::Keep::refuse;
-    Vec<int64_t> times, starts(rows.ts.size() + 1);
+    Vec<int64_t> times, starts(rows.ts.size() + 1), found(rows.ts.size());
     Vec<float> book(static_cast<std::size_t>(n_times * n_levels * 4));
     Vec<std::int32_t> duplicate(n_times), slot(rows.ts.size());
     for (int64_t t = 0; t < n_times; ++t) times.push_back(t * step);
     const bml::Wide<float> wide{n_times, n_levels, times.data(), book.data(), duplicate.data()};
     bml::Surplus sum;
     count("tall_to_wide " + name, rows.size(), [&] {
-        if (bml::find_snapshots(rows.ts.data(), rows.size(), starts.data()) >= 0) {
+        if (bml::find_snapshots(rows.ts.data(), rows.size(), starts.data(), found.data()) >= 0) {
             bml::tall_to_wide(rows.view<K>(), starts.data(), keep, wide, sum, threads);
         } else {
             bml::distinct_times(rows.ts.data(), rows.size(), slot.data(), threads);
@@ -112,8 +112,8 @@ void count_tall(const std::string& name, const Rows& rows) {
 }
 
 void count_day(const std::string& name, const Rows& rows, bool with_moments) {
-    Vec<int64_t> times, edges, starts(rows.ts.size() + 1), source(n_times), age(n_times),
-        counts(n_levels * 4);
+    Vec<int64_t> times, edges, starts(rows.ts.size() + 1), found(rows.ts.size()), source(n_times),
+        age(n_times), counts(n_levels * 4);
     for (int64_t t = 0; t < n_times; ++t) times.push_back(t * step);
     for (int64_t l = 0; l <= 10; ++l) edges.push_back(l);
     for (int64_t l = 29; l <= n_levels; l += 19) edges.push_back(l);
@@ -142,7 +142,7 @@ void count_day(const std::string& name, const Rows& rows, bool with_moments) {
     const auto view = rows.view<4>();
     bml::Surplus sum;
     count("day_tensor " + name, rows.size(), [&] {
-        bml::find_snapshots(rows.ts.data(), rows.size(), starts.data());
+        bml::find_snapshots(rows.ts.data(), rows.size(), starts.data(), found.data());
         bml::day_tensor(
             plan, out, bml::unit_bounds(plan),
             [&](int rooms) {

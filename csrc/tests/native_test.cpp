@@ -56,11 +56,10 @@ struct SidedRows {
 // Rows in time order are streamed, others are brought together first.
 Reshaped reshape(const SidedRows& r, int64_t levels, bml::Keep keep) {
     const auto n = static_cast<int64_t>(r.ts.size());
-    std::vector<int64_t> starts(r.ts.size() + 1), times;
+    std::vector<int64_t> starts(r.ts.size() + 1), times(r.ts.size());
     std::vector<std::int32_t> slot(r.ts.size());
-    const int64_t found = bml::find_snapshots(r.ts.data(), n, starts.data());
-    for (int64_t t = 0; t < found; ++t)
-        times.push_back(r.ts[static_cast<std::size_t>(starts[static_cast<std::size_t>(t)])]);
+    const int64_t found = bml::find_snapshots(r.ts.data(), n, starts.data(), times.data());
+    times.resize(static_cast<std::size_t>(std::max(found, int64_t{0})));
     if (found < 0) times = bml::distinct_times(r.ts.data(), n, slot.data(), 2);
     Reshaped out{times,
                  std::vector<double>(static_cast<std::size_t>(levels) * 4 * times.size()),
@@ -83,11 +82,11 @@ Reshaped reshape(const SidedRows& r, int64_t levels, bml::Keep keep) {
 
 void test_times() {
     const std::vector<int64_t> sorted = {lowest, -1, -1, 0, highest}, mixed = {3, 1, 2};
-    std::vector<int64_t> starts(6);
-    CHECK(bml::find_snapshots(sorted.data(), 5, starts.data()) == 4);
+    std::vector<int64_t> starts(6), times(5);
+    CHECK(bml::find_snapshots(sorted.data(), 5, starts.data(), times.data()) == 4);
     CHECK(starts == std::vector<int64_t>({0, 1, 3, 4, 5, 0}));
-    CHECK(bml::find_snapshots(mixed.data(), 3, starts.data()) == -1);
-    CHECK(bml::find_snapshots(nullptr, 0, starts.data()) == 0 && starts[0] == 0);
+    CHECK(bml::find_snapshots(mixed.data(), 3, starts.data(), times.data()) == -1);
+    CHECK(bml::find_snapshots(nullptr, 0, starts.data(), times.data()) == 0 && starts[0] == 0);
     std::vector<std::int32_t> slot(5);
     CHECK(bml::distinct_times(mixed.data(), 3, slot.data(), 1) == std::vector<int64_t>({1, 2, 3}));
     CHECK(slot[0] == 2 && slot[1] == 0 && slot[2] == 1);

@@ -28,7 +28,7 @@ class TimeTable {
     }
     std::size_t after(std::size_t at) const { return (at + 1) & (entry_.size() - 1); }
     void grow() {
-        entry_.assign(std::max<std::size_t>(4096, 4 * entry_.size()), {0, -1});
+        entry_.assign(std::max<std::size_t>(64, 4 * entry_.size()), {0, -1});
         for (std::size_t i = 0; i < times.size(); ++i) {
             std::size_t at = place_of(times[i]);
             while (entry_[at].number >= 0) at = after(at);

@@ -20,10 +20,11 @@ class Huge {
   public:
     explicit Huge(std::size_t n) {
         const std::size_t bytes = (n * sizeof(T) / page + 1) * page;
-        at_ = static_cast<T*>(std::aligned_alloc(page, bytes));
+        const bool is_small = bytes == page;  // a system call costs more than such a page
+        at_ = static_cast<T*>(is_small ? std::malloc(n * sizeof(T) + 1) : std::aligned_alloc(page, bytes));
         if (!at_) throw std::bad_alloc();
 #if defined(__linux__)
-        madvise(at_, bytes, MADV_HUGEPAGE);  // only advice: what it says does not matter
+        if (!is_small) madvise(at_, bytes, MADV_HUGEPAGE);  // only advice: what it says does not matter
 #endif
     }
     ~Huge() { std::free(at_); }

@@ -9,14 +9,17 @@ namespace bml {
 
 // Where snapshots begin if the rows are in time order, and n at the end; found by jumping, since neighbours
 // are about as long. Rows in between are not looked at: who reads a snapshot checks that it is of one time.
-// How many there are; -1: not in order. ``starts`` (N + 1,) has room for any number of them.
-inline std::int64_t find_snapshots(const std::int64_t* ts_ns, std::int64_t n, std::int64_t* starts) {
+// How many there are; -1: not in order. ``starts`` (N + 1,) and
+// ``times`` (N,) have room for any number of them.
+inline std::int64_t find_snapshots(const std::int64_t* ts_ns, std::int64_t n, std::int64_t* starts,
+                                   std::int64_t* times) {
     std::int64_t length = 1, count = 0;
     for (std::int64_t start = 0, stop; start < n; start = stop) {
-        starts[count++] = start;
         for (std::int64_t line = -1; line <= 1; ++line)  // where a later one will be looked for
             __builtin_prefetch(ts_ns + std::clamp(start + 6 * length + 8 * line, std::int64_t{0}, n - 1));
         const std::int64_t now = ts_ns[start];
+        starts[count] = start;
+        times[count++] = now;
         std::int64_t inside = start,
                      outside = n;  // a row known to be of this time, the first known not to be
         for (std::int64_t step = 1, at = start + length - 1; at < n; at += step, step *= 2) {
