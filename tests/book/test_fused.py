@@ -20,6 +20,7 @@ from bml import config
 from bml.book import fused
 from bml.book.days import DayBuilder
 from bml.host import kernel_threads
+from bml.kernels import _backend
 from bml.types import AlignedDay, Flag
 from tests.book.book_days import DAY, rows_of, times, walk
 from tests.book.fused_days import Given, Settings, messy_rows, parts, same
@@ -205,6 +206,7 @@ print(memory("VmHWM") - before)
 """
 
 
+@pytest.mark.skipif(_backend.current() != "compiled", reason="the specification makes whole books")
 def test_peak_memory_is_far_below(tmp_path: Path) -> None:
     """A book of 1440 x 500 x 4 is 22 MiB: step by step takes several of them, the fused way none."""
 
