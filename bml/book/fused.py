@@ -1,7 +1,9 @@
 """The first steps of a symbol-day in one pass over its rows: the same day as step by step, without a wide book.
 
 Which steps those are is told by the functions themselves: ``recognise`` compares what the configuration names with
-bml's own functions, so a step of a user's, or another order, is never mistaken for them. The kernel makes bins and
+bml's own functions, so a step of a user's, or another order, is never mistaken for them.
+
+The kernel makes bins and
 marks, the touch of every snapshot is a book of one level, and the steps' own code judges that: every word, count
 and flag has one home. What the kernel refuses is left to the steps, which know symbol, time and parameter.
 """
@@ -53,7 +55,10 @@ class FusedSteps:
         self._bins: Float64 = np.empty((0, 0, 4))
 
     def run(self, rows: DepthRows, ctx: DayContext) -> AlignedDay | None:
-        """The day after these steps; None when one of them refuses it, for that step to say so in its words."""
+        """The day after these steps; None for the steps to be run one by one.
+
+        That is when one of them will refuse the day, which only it can word, or when no level is in the depth plan.
+        """
         levels = self._build["levels"]
         try:
             grid_ns_G = align.day_grid(ctx)

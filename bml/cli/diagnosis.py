@@ -74,7 +74,9 @@ def _line(one: Finding) -> str:
 def _python() -> Finding:
     cpus = len(os.sched_getaffinity(0))
     threads = ", ".join(
-        f"{name}={os.environ[name]}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if name in os.environ
+        f"{name}={os.environ[name]}"
+        for name in ("BML_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+        if name in os.environ
     )
     told = f"bml {__version__}, Python {platform.python_version()}, {platform.machine()}, {cpus} CPUs"
     return Finding("system", "ok", f"{told}, {threads}" if threads else told)

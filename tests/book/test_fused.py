@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,8 @@ from hypothesis import strategies as st
 from bml import config
 from bml.book import fused
 from bml.book.days import DayBuilder
+from bml.host import kernel_threads
+from bml.kernels import _backend
 from bml.types import AlignedDay, Flag
 from tests.book.book_days import DAY, rows_of, times, walk
 from tests.book.fused_days import Given, Settings, messy_rows, parts, same
@@ -135,6 +138,20 @@ def test_days_of_one_builder_are_apart(tmp_path: Path) -> None:
     assert parts(second) == parts(DayBuilder(cfg, source, step_by_step=True).build("BTCUSDT", DAY))
 
 
+def test_threads_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg, source = Settings().load(tmp_path), Given(rows_of(times(144), walk(144)))
+    days = []
+    for threads in ("1", "3", None):
+        if threads:
+            monkeypatch.setenv("BML_NUM_THREADS", threads)
+            assert kernel_threads() is None  # the kernels read it themselves
+        else:
+            monkeypatch.delenv("BML_NUM_THREADS")
+            assert kernel_threads() == len(os.sched_getaffinity(0))
+        days.append(parts(DayBuilder(cfg, source).build("BTCUSDT", DAY)))
+    assert days[0] == days[1] == days[2]
+
+
 def recognised(chosen: Settings, folder: Path) -> bool:
     return DayBuilder(chosen.load(folder), Given(rows_of(times(1), walk(1))))._fused is not None
 
@@ -189,6 +206,7 @@ print(memory("VmHWM") - before)
 """
 
 
+@pytest.mark.skipif(_backend.current() != "compiled", reason="the specification makes whole books")
 def test_peak_memory_is_far_below(tmp_path: Path) -> None:
     """A book of 1440 x 500 x 4 is 22 MiB: step by step takes several of them, the fused way none."""
 
