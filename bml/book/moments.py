@@ -10,7 +10,7 @@ from bml import kernels
 from bml.book.report import Bools
 from bml.host import kernel_threads
 from bml.registry import step
-from bml.types import ASK_PX, ASK_QTY, BID_PX, BID_QTY, AlignedDay, DailyMoments, DayContext, Flag, Float64
+from bml.types import ASK_PX, ASK_QTY, BID_PX, BID_QTY, AlignedDay, DailyMoments, DayContext, Flag, Float64, Floats
 
 #: rows with one of these say nothing new of the market
 STALE = Flag.FILLED | Flag.GAP | Flag.ABSENT
