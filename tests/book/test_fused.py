@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bml import config
-from bml.book import fused
+from bml.book import features, fused
 from bml.book.days import DayBuilder
 from bml.host import kernel_threads
 from bml.kernels import _backend
@@ -173,6 +173,9 @@ def test_every_configuration_of_ours_takes_the_fused_way(name: str, monkeypatch:
     cfg = config.load(ROOT / "configs" / name)
     steps = [(call.function(), call.params) for call in cfg.preprocess]
     found = fused.recognise((cfg.data_object.function(), cfg.data_object.params), steps)
+    if features.window in [fn for fn, _ in steps]:  # it needs the raw levels on the grid
+        assert found is None
+        return
     assert found is not None
     assert found.n_steps == 3
 
