@@ -6,6 +6,8 @@ set -euo pipefail
 shopt -s nullglob
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-python3}
+isa=$("$python" -c 'from bml.kernels import _isa; print(_isa.best())')
+case $isa in v*) export BML_ISAS=$isa ;; esac # one build is enough: all are of one source
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
