@@ -15,7 +15,7 @@ from bml.kernels._daily_moments import Moments, daily_moments
 from bml.kernels._depth_profile import depth_profile
 from bml.kernels._memory import empty
 from bml.kernels._resample_grid import resample_grid
-from bml.kernels._rows import KEEP, Int8, Order, Rows, in_any_order, in_order, only_seemed_ordered, rows_of
+from bml.kernels._rows import KEEP, Int8, Order, Rows, in_any_order, in_order, levels_of, only_seemed_ordered, rows_of
 from bml.kernels._tall_to_wide import tall_to_wide
 from bml.types import ASK_PX, BID_PX, Float32, Float64, Floats, Int32, Int64
 
@@ -101,7 +101,7 @@ def day_tensor(
     where = "day_tensor"
     rows = rows_of(where, ts_ns_N, level_N, columns, side_N, batch_N)
     grid = _arrays.plain(where, "grid_ns_G", grid_ns_G, _arrays.INT64S)
-    n_levels = _arrays.integer(where, "levels", levels, least=1)
+    n_levels = levels_of(where, levels)
     edge = _edges(where, edges, n_levels)
     _arrays.choice(where, "duplicates", duplicates, KEEP)
     limit = _arrays.integer(where, "max_age_ns", max_age_ns, least=0)
@@ -116,11 +116,20 @@ def day_tensor(
         out = _arrays.given(
             where, "out", out, kind, shape, (rows.ts, rows.level, rows.side, rows.batch, *rows.columns, grid, edge)
         )
+    for name, flag in {
+        "clear_broken": clear_broken,
+        "inspect": inspect,
+        "moments": moments,
+        "profile": profile,
+    }.items():
+        if not isinstance(flag, bool):
+            raise TypeError(f"{where}: {name} must be True or False, not {type(flag).__name__}")
     options = (limit, n_levels, crossed, locked, clear_broken, inspect)
     n_threads = _arrays.threads(where, threads)
     if _backend.current() != "compiled":
         try:
-            return _one_after_another(rows, grid, edge, options, duplicates, moments, profile, out)
+            with np.errstate(all="ignore"):  # as compiled code does
+                return _one_after_another(rows, grid, edge, options, duplicates, moments, profile, out)
         except ValueError as error:  # of one of the kernels: the caller knows this one
             raise ValueError(f"{where}:{str(error).partition(':')[2]}") from error
     order, run = in_order(rows.ts), (rows, grid, edge, options, KEEP[duplicates], moments, profile, out, n_threads)
@@ -145,7 +154,7 @@ def _edges(where: str, edges: Int64, levels: int) -> Int64:
 
 
 def _drops(where: str, drop: Sequence[str]) -> tuple[bool, bool]:
-    if isinstance(drop, str) or not set(drop) <= {"crossed", "locked"}:
+    if not isinstance(drop, tuple | list) or any(word not in ("crossed", "locked") for word in drop):
         raise ValueError(f"{where}: drop must be a tuple of 'crossed' and 'locked', not {drop!r}")
     return "crossed" in drop, "locked" in drop
 
@@ -222,8 +231,7 @@ def _one_after_another(
     source = np.full(len(grid), -1, np.int64)
     source[raw.source_G >= 0] = kept[raw.source_G[raw.source_G >= 0]]
     binned = bin_depth(raw.values_GX, edge)
-    with np.errstate(over="ignore"):
-        out[:] = binned.book_TDF
+    out[:] = binned.book_TDF
     first_G = (source >= 0) & np.diff(source, prepend=-1).astype(bool)
     used = np.where(first_G[:, None, None], raw.values_GX, np.nan)
     return DayTensor(

@@ -14,6 +14,7 @@ from bml.types import Floats, Int32, Int64
 
 Int8 = npt.NDArray[np.int8]
 
+MOST_LEVELS = 1 << 20
 KEEP = {"error": 0, "first": 1, "last": 2}
 _COLUMNS = tuple(f"columns[{k}]" for k in range(4))
 _ROWS = ("ts_ns_N", "level_N", *_COLUMNS)
@@ -69,6 +70,14 @@ def _columns(where: str, columns: Sequence[Floats], *, sided: bool) -> tuple[Flo
     if any([x.dtype is not kind and x.dtype != kind for x in fields]):  # noqa: C419
         raise TypeError(f"{where}: columns must be all float64 or all float32")
     return tuple(fields)
+
+
+def levels_of(where: str, levels: int) -> int:
+    """How many levels a book has; more than any book are refused before memory is asked for them."""
+    number = _arrays.integer(where, "levels", levels, least=1)
+    if number > MOST_LEVELS:
+        raise ValueError(f"{where}: levels must be at most {MOST_LEVELS}, not {number}")
+    return number
 
 
 def in_order(ts: Int64) -> Order | None:

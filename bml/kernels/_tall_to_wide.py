@@ -11,7 +11,7 @@ import numpy.typing as npt
 from bml.kernels import _arrays, _errors
 from bml.kernels._backend import helper, specification
 from bml.kernels._memory import empty
-from bml.kernels._rows import KEEP, Int8, Order, Rows, in_any_order, in_order, only_seemed_ordered, rows_of
+from bml.kernels._rows import KEEP, Int8, Order, Rows, in_any_order, in_order, levels_of, only_seemed_ordered, rows_of
 from bml.types import Floats, Int32, Int64
 
 _REFUSE, _LAST = 0, 2
@@ -61,7 +61,7 @@ def tall_to_wide(
     """
     where = "tall_to_wide"
     rows = rows_of(where, ts_ns_N, level_N, columns, side_N, batch_N)
-    n_levels = _arrays.integer(where, "levels", levels, least=1)
+    n_levels = levels_of(where, levels)
     keep = _arrays.choice(where, "duplicates", duplicates, KEEP)
     kind = _arrays.floating(where, "dtype", dtype)
     n_threads = _arrays.threads(where, threads)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -105,3 +107,27 @@ def test_rows_that_only_seem_ordered() -> None:
     (wide,) = [k for k in KERNELS if k.name == "tall_to_wide"]
     rows = Call((late, *rest[:2]), {"levels": 16, "duplicates": "first"})
     assert_same(outcome(wide, rows, "compiled"), outcome(wide, rows, "spec"))
+
+
+@pytest.mark.parametrize("levels", [2**20 + 1, 2**62, 2**63 - 1])
+@pytest.mark.parametrize("ts", [[5, 5, 5], [6, 5, 6]])
+def test_more_levels_than_any_book_are_refused(levels: int, ts: list[int]) -> None:
+    rows = (np.array(ts), np.arange(1, 4, dtype=np.int32), (np.ones(3),) * 4)
+    with pytest.raises(ValueError, match="day_tensor: levels must be at most 1048576, not"):
+        kernels.day_tensor(*rows, np.array([7]), np.array([0, 1]), levels=levels, max_age_ns=1)
+    with pytest.raises(ValueError, match="tall_to_wide: levels must be at most 1048576, not"):
+        kernels.tall_to_wide(*rows, levels=levels)
+
+
+def test_infinite_prices_are_data_on_every_backend() -> None:
+    touch = tuple(np.array([x]) for x in (np.inf, 1.0, -np.inf, 1.0))
+    call = Call((np.array([1]), np.array([1], np.int32), touch, np.array([1]), np.array([0, 1])), {"levels": 1})
+    call.kwargs["max_age_ns"] = 0
+    assert_same(outcome(KERNEL, call, "compiled"), outcome(KERNEL, call, "spec"))
+
+
+@pytest.mark.parametrize("wrong", [{"drop": None}, {"drop": "crossed"}, {"drop": ("stuck",)}, {"inspect": 1}])
+def test_wrong_options_are_named(wrong: dict[str, Any]) -> None:
+    call = KERNEL.examples["complete"](np.random.default_rng(1), 3, 2)
+    with pytest.raises((TypeError, ValueError), match=f"day_tensor: {next(iter(wrong))} must be"):
+        kernels.day_tensor(*call.args, **call.kwargs, **wrong)
