@@ -11,6 +11,7 @@
 #include "bml/rows.hpp"
 #include "bml/snapshot.hpp"
 #include "bml/times.hpp"
+#include "bml/whose.hpp"
 
 namespace bml {
 
@@ -67,18 +68,23 @@ class OrderedReader {
         In* room = next_room();
         for (std::size_t f = 0; f < 4; ++f) to.column[f] = room + static_cast<std::int64_t>(f) * stride_;
         std::int64_t n_deep = 0, n_found = 0;
-        const Streamed how = stream_snapshot(
-            rows_, start, stop, n_levels_, n_deep, n_found,
-            [=, this](std::int64_t l, const FourColumns<In>& eight) {
-                for (std::size_t f = 0; f < 4; ++f)
-                    std::copy_n(eight[f], 8, room + static_cast<std::int64_t>(f) * stride_ + l);
-            });
-        if (how == Streamed::whole) {
+        const auto put = [=, this](std::int64_t l, const FourColumns<In>& eight) {
+            for (std::size_t f = 0; f < 4; ++f)
+                std::copy_n(eight[f], 8, room + static_cast<std::int64_t>(f) * stride_ + l);
+        };
+        const Streamed how = stream_snapshot(rows_, start, stop, n_levels_, n_deep, n_found, put);
+        bool is_placed = how == Streamed::whole;
+        if (!is_placed) {
+            if (!one_time(rows_.ts_ns, start, stop)) return {What::times_changed, start};
+            is_placed = whose_.find(rows_, start, stop, n_levels_);
+            n_deep = 0, n_found = stop - start;
+            for (std::int64_t l = 0; is_placed && l < n_levels_; l += 8) put(l, whose_.eight(l));
+        }
+        if (is_placed) {
             surplus.n_deep += n_deep;
             if constexpr (Rows::width == 2) to.n_nan = count_nan(to.column) - (2 * n_levels_ - n_found);
             return {};
         }
-        if (!one_time(rows_.ts_ns, start, stop)) return {What::times_changed, start};
         const Error error = owners_.read(rows_, start, stop, n_levels_, stride_, keep_, surplus, room);
         to.n_surplus = owners_.n_surplus, to.n_nan = owners_.n_nan;
         return error;
@@ -118,6 +124,7 @@ class OrderedReader {
     std::vector<In> room_;
     const std::int64_t n_rooms_;
     std::int64_t at_ = 0;
+    Whose<Rows> whose_;
     Owners<Rows> owners_;
 };
 

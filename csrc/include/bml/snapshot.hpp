@@ -41,7 +41,6 @@ template <class Rows>
 class Owners {
     using In = typename Rows::Value;
     std::vector<std::int64_t> owner_;  // of an earlier snapshot: a smaller number
-    std::vector<std::int32_t> place_;  // the same within one snapshot whose cells may all be different
 
   public:
     std::int32_t n_surplus = 0;  // rows of the snapshot beyond one a cell
@@ -55,7 +54,6 @@ class Owners {
             for (std::int64_t i = start; i < stop; ++i)
                 n_nan += rows.level[i] <= n_levels && rows.column[0][i] != rows.column[0][i] &&
                          rows.column[1][i] != rows.column[1][i];
-        if (read_once(rows, start, stop, n_levels, stride, room)) return {};
         owner_.resize(static_cast<std::size_t>(n_levels * Rows::sides), -1);
         std::fill_n(room, 4 * stride, std::numeric_limits<In>::quiet_NaN());
         for (std::int64_t i = start; i < stop; ++i) {
@@ -81,46 +79,6 @@ class Owners {
     }
 
   private:
-    // True: every row was in the book and no cell was named twice. Two short loops a row, without a branch.
-    bool read_once(const Rows& rows, std::int64_t start, std::int64_t stop, std::int64_t n_levels,
-                   std::int64_t stride, In* room) {
-        const std::int64_t n_cells = n_levels * Rows::sides;
-        if (stop - start > n_cells) return false;
-        std::int32_t least = 1, most = 1;
-        for (std::int64_t i = start; i < stop; ++i)
-            least = std::min(least, rows.level[i]), most = std::max(most, rows.level[i]);
-        if (least < 1 || most > n_levels) return false;
-        if constexpr (Rows::width == 2) {
-            std::int8_t other = 0;
-            for (std::int64_t i = start; i < stop; ++i)
-                other = static_cast<std::int8_t>(other | (rows.side[i] & ~1));
-            if (other != 0) return false;
-        }
-        if (stop - start < n_cells) std::fill_n(room, 4 * stride, std::numeric_limits<In>::quiet_NaN());
-        place_.resize(static_cast<std::size_t>(n_cells));
-        const auto n = static_cast<std::int32_t>(stop - start);
-        const std::int32_t* level = rows.level + start;
-        const std::int8_t* side = Rows::width == 2 ? rows.side + start : nullptr;
-        std::array<const In*, Rows::width> from;
-        for (std::size_t k = 0; k < Rows::width; ++k) from[k] = rows.column[k] + start;
-        std::int32_t* place = place_.data();
-        const auto cell = [=](std::int32_t i) {
-            if constexpr (Rows::width == 2) return (level[i] - 1) * 2 + side[i];
-            return level[i] - 1;
-        };
-        for (std::int32_t i = 0; i < n; ++i) place[cell(i)] = i;
-        std::int32_t twice = 0;
-        for (std::int32_t i = 0; i < n; ++i) twice |= place[cell(i)] ^ i;
-        if (twice != 0) return false;
-        for (std::int32_t i = 0; i < n; ++i) {
-            In* to = room + level[i] - 1;
-            if constexpr (Rows::width == 2) to += 2 * stride * side[i];
-            for (std::size_t k = 0; k < Rows::width; ++k)
-                to[static_cast<std::int64_t>(k) * stride] = from[k][i];
-        }
-        return true;
-    }
-
     // Counts the surplus rows, now that it is known which row every cell keeps.
     Error settle(const Rows& rows, std::int64_t start, std::int64_t stop, std::int64_t n_levels, Keep keep,
                  Surplus& sum) const {

@@ -13,6 +13,7 @@
 #include "bml/snapshot.hpp"
 #include "bml/stream.hpp"
 #include "bml/times.hpp"
+#include "bml/whose.hpp"
 
 namespace bml {
 
@@ -49,6 +50,7 @@ Error wide_unit(const Rows& rows, const std::int64_t* starts, Keep keep, const W
     using In = typename Rows::Value;
     const std::int64_t n_levels = wide.n_levels, stride = (n_levels + 7) / 8 * 8;
     std::vector<In> room;
+    Whose<Rows> whose;
     Owners<Rows> owners;
     for (std::int64_t t = begin; t < end; ++t) {
         Out* book = wide.book + t * n_levels * 4;
@@ -65,6 +67,10 @@ Error wide_unit(const Rows& rows, const std::int64_t* starts, Keep keep, const W
         }
         if (how == Streamed::not_one_time || !one_time(rows.ts_ns, starts[t], starts[t + 1]))
             return {What::times_changed, starts[t]};
+        if (whose.find(rows, starts[t], starts[t + 1], n_levels)) {
+            for (std::int64_t l = 0; l < n_levels; l += 8) write(l, whose.eight(l));
+            continue;
+        }
         room.resize(static_cast<std::size_t>(4 * stride));
         if (const Error error =
                 owners.read(rows, starts[t], starts[t + 1], n_levels, stride, keep, sum, room.data()))
