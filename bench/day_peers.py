@@ -18,7 +18,7 @@ import torch
 
 from bench.peers import bins_numpy, finish_bins, source_of
 from bench.race import Work
-from bench.tall_peers import close, duckdb_of, names_of, scatter, table_of
+from bench.tall_peers import close, duckdb_of, names_of, scatter, table_of, torch_of
 from bml.kernels import bin_depth, resample_grid, tall_to_wide
 
 Sums = tuple[Any, ...]  # of one side: px, qty, px * qty, levels present
@@ -159,8 +159,7 @@ def day_duckdb(a: SimpleNamespace, like: tuple[Any, ...]) -> Work:
 def day_torch(a: SimpleNamespace, like: tuple[Any, ...]) -> Work:
     """index_add into (time, bin)."""
     out = np.empty_like(like[0])
-    ts, level = torch.tensor(a.ts_ns_N), torch.tensor(a.level_N)
-    columns = [torch.tensor(x) for x in a.columns]
+    ts, level, columns = torch_of(a)
     unique = torch.unique_consecutive if _sorted(a) else torch.unique
     n_bins = len(a.edges) - 1
 

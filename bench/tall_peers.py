@@ -123,10 +123,14 @@ def tall_duckdb(a: SimpleNamespace, like: tuple[Any, ...]) -> Work:
     return work
 
 
+def torch_of(a: SimpleNamespace) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    """Times, levels and columns."""
+    return torch.tensor(a.ts_ns_N), torch.tensor(a.level_N), [torch.tensor(x) for x in a.columns]
+
+
 def tall_torch(a: SimpleNamespace, like: tuple[Any, ...]) -> Work:
     book = torch.tensor(like[0])
-    ts, level = torch.tensor(a.ts_ns_N), torch.tensor(a.level_N)
-    columns = [torch.tensor(x) for x in a.columns]
+    ts, level, columns = torch_of(a)
 
     def work() -> tuple[Any, ...]:
         t = torch.unique(ts, return_inverse=True)[1]

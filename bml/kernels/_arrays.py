@@ -83,9 +83,15 @@ def given(
         raise ValueError(f"{where}: {name} must be C-contiguous and aligned")
     if not flags.writeable:
         raise ValueError(f"{where}: {name} is read-only")
-    if any(np.may_share_memory(array, x) for x in inputs):
+    if not _apart(array, inputs):
         raise ValueError(f"{where}: {name} shares memory with an input")
     return array
+
+
+def _apart(array: Array, others: Sequence[Array]) -> bool:
+    if _backend.current() == "compiled" and _backend.compiled("_is_apart")(array, others):
+        return True
+    return not any(np.may_share_memory(array, x) for x in others)
 
 
 def _wrong_dtype(where: str, name: str, array: Array, dtypes: Sequence[npt.DTypeLike]) -> TypeError:

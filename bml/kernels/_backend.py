@@ -141,6 +141,10 @@ def _from_environment() -> str:
     wanted = os.environ.get(VARIABLE, "compiled")
     if wanted not in ("compiled", "numba"):
         raise ImportError(f"{VARIABLE}={wanted!r} is not a kernel backend: use 'compiled' or 'numba', or unset it")
+    if wanted == "numba" and _isa.VARIABLE in os.environ:
+        raise ImportError(
+            f"{_isa.VARIABLE} chooses a compiled build, and {VARIABLE}=numba runs none: unset one of them"
+        )
     return _runner_of(wanted)
 
 

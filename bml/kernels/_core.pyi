@@ -1,6 +1,8 @@
 """Every build of the compiled module (_core_v2, _core_v3, _core_v4, _core_base): exact dtypes, C order, nothing
 converted. Call it through bml.kernels."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,6 +11,8 @@ from bml.types import Float32, Float64, Floats, Int32, Int64
 ERROR_CODES: dict[str, int]
 NDEBUG: bool  # False: built with BML_DEBUG=1
 
+def _rows_are_plain(ts_ns_N: object, level_N: object, columns: object, side_N: object, batch_N: object) -> bool: ...
+def _is_apart(array: object, others: Iterable[object]) -> bool: ...
 def find_snapshots(ts_ns_N: Int64, starts: Int64, times: Int64) -> int: ...
 def distinct_times(ts_ns_N: Int64, slot_N: Int32, times: Int64, threads: int) -> int: ...
 def tall_to_wide(

@@ -93,7 +93,8 @@ def day_tensor(
     dtype     of book_GDF: float32, float64 or float16; sums are float64. out: reused memory (G, D, 4) of it
     threads   how many work on it; None: BML_NUM_THREADS, else 1. The result does not depend on it
     NaN       no snapshot, or none young enough: book and mid NaN, coverage 0, source and age -1
-    raises    TypeError, ValueError as the kernels it stands for
+    raises    TypeError, ValueError as the kernels it stands for; TypeError for a flag that is not True or False,
+              ValueError for ``drop`` of anything else
     cost      rows in time order: one read of the rows, one write of the bins, O(levels) scratch a thread (with moments
               224 bytes a level for every 256 grid rows). In any other order one more write and read of the rows, and
               their bytes as scratch. Releases the GIL

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bml.kernels import _arrays, _errors
+from bml.kernels import _arrays, _backend, _errors
 from bml.kernels._backend import specification
 from bml.types import Floats, Int32, Int64
 
@@ -44,6 +44,18 @@ def rows_of(
     where: str, ts_ns_N: Int64, level_N: Int32, columns: Sequence[Floats], side_N: Int8 | None, batch_N: Int64 | None
 ) -> Rows:
     """Rows fit for a kernel; TypeError or ValueError says what is wrong."""
+    if _backend.current() == "compiled" and _backend.compiled("_rows_are_plain")(
+        ts_ns_N, level_N, columns, side_N, batch_N
+    ):
+        side = _NO_SIDE if side_N is None else side_N
+        return Rows(ts_ns_N, level_N, tuple(columns), side, _NO_BATCH if batch_N is None else batch_N)
+    return _looked_at(where, ts_ns_N, level_N, columns, side_N, batch_N)
+
+
+def _looked_at(
+    where: str, ts_ns_N: Int64, level_N: Int32, columns: Sequence[Floats], side_N: Int8 | None, batch_N: Int64 | None
+) -> Rows:
+    """:func:`rows_of` one by one: what is no array but can be read as one, copies to C order, words for the rest."""
     ts = _arrays.plain(where, "ts_ns_N", ts_ns_N, _arrays.INT64S)
     level = _arrays.plain(where, "level_N", level_N, _arrays.INT32S)
     side = _NO_SIDE if side_N is None else _arrays.plain(where, "side_N", side_N, _arrays.INT8S)

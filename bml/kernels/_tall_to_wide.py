@@ -54,8 +54,10 @@ def tall_to_wide(
     out       reused memory: an array (at least T, levels, 4) of ``dtype``; ``book_TLF`` is its first T rows
     threads   how many work on it; None: BML_NUM_THREADS, else 1. The result does not depend on it
     NaN       cells no row names are NaN; NaN, zero and infinite values are data and pass unchanged
-    raises    TypeError (dtype, byte order, not an array); ValueError (shape, ``out``, or data: level < 1,
-              side not 0 or 1, conflicting duplicates; the row is named, counted from 0; 2**32 - 1 rows or more)
+    levels    1 to 2**20
+    raises    TypeError (dtype, byte order, not an array); ValueError (``levels``, shape, ``out``, or data: level < 1,
+              side not 0 or 1, conflicting duplicates; the row is named, counted from 0; 2**32 - 1 rows or more).
+              Inputs must not be written to by another thread during the call
     cost      rows in time order: one read of the rows, one write of the book, O(levels) scratch a thread. Else: one
               more write and read of the rows, 4 bytes a row and those of the rows as scratch. Releases the GIL
     """

@@ -124,6 +124,7 @@ using Told = std::pair<std::int32_t, std::int64_t>;
 
 inline Told told(const Error& error) { return {static_cast<std::int32_t>(error.what), error.row}; }
 
+void add_everyday(py::module_& m);
 void add_tall_to_wide(py::module_& m);
 void add_day_tensor(py::module_& m);
 void add_resample_grid(py::module_& m);

@@ -5,6 +5,7 @@
 PYBIND11_MODULE(BML_MODULE, m) {
     using bml::What;
     m.doc() = "The compiled kernels. Call them through bml.kernels, which checks arrays and words errors.";
+    bml::bind::add_everyday(m);
     bml::bind::add_tall_to_wide(m);
     bml::bind::add_day_tensor(m);
     bml::bind::add_resample_grid(m);

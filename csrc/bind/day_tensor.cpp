@@ -98,9 +98,7 @@ Told run(const Array<std::int64_t>& ts_ns, const Array<std::int32_t>& level, con
         const Groups<Rows> groups(rows, order.slot, bounds, plan.n_levels, threads);
         if (groups.error) return told(groups.error);
         sum.n_deep += groups.n_deep;
-        const auto reader = [&](int rooms) {
-            return ShuffledReader<Rows>(rows, groups, plan.n_levels, plan.keep, rooms);
-        };
+        const auto reader = [&](int rooms) { return ShuffledReader<Rows>(rows, groups, plan.keep, rooms); };
         error = day_tensor(plan, out, bounds, reader, sum, threads);
     }
     count[0] = sum.n_deep, count[1] = sum.n_duplicate, count[2] = sum.n_conflict;

@@ -159,3 +159,16 @@ def assert_backends_agree(kernel: Kernel, call: Call, backends: Sequence[str]) -
     for other in others:
         assert_same(outcome(kernel, call, other), wanted, f"{other} against {first}")
     return wanted
+
+
+def misaligned(x: np.ndarray) -> np.ndarray:
+    raw = np.zeros(x.nbytes + 1, np.uint8)
+    moved = raw[1:].view(x.dtype).reshape(x.shape)
+    moved[...] = x
+    return moved
+
+
+def frozen(x: np.ndarray) -> np.ndarray:
+    x = x.copy()
+    x.flags.writeable = False
+    return x

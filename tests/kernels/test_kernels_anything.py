@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import assert_same
+from kernel_cases import assert_same, frozen, misaligned
 
 from bml.kernels._backend import use
 from bml.kernels._table import KERNELS, Call
@@ -24,19 +24,6 @@ DTYPES += ["U3", "S2", "M8[ns]", "m8[ns]", ">i8", ">f8", [("a", "f8")]]
 SHAPES = st.lists(st.integers(0, 4), max_size=4).map(tuple)
 NOTHINGS = [None, True, 0, 1, -1, 3, 2**62, 2**63, -(2**70), 1.5, float("nan"), "", "first", "linear", "float32", b"x"]
 NOTHINGS += [(), [], {}, [1, 2], object(), np.float32, np.float16, int, np.int64(2), np.float64(2.0), [[1.0], [2.0]]]
-
-
-def _misaligned(x: np.ndarray) -> np.ndarray:
-    raw = np.zeros(x.nbytes + 1, np.uint8)
-    moved = raw[1:].view(x.dtype).reshape(x.shape)
-    moved[...] = x
-    return moved
-
-
-def _read_only(x: np.ndarray) -> np.ndarray:
-    x = x.copy()
-    x.flags.writeable = False
-    return x
 
 
 #: other arrays, made of a right one
@@ -60,8 +47,8 @@ CHANGES: list[Callable[[np.ndarray], Any]] = [
     lambda x: x.tolist(),
     lambda x: -x,
     lambda x: x * 0,
-    _misaligned,
-    _read_only,
+    misaligned,
+    frozen,
 ]
 
 

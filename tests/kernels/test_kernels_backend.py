@@ -97,6 +97,11 @@ def test_the_table_names_the_public_kernels_and_compiled_loops() -> None:
     assert bytes_of(Call((np.zeros(2), (np.zeros(1), 3)), {"a": np.zeros(1, np.int8), "b": None})) == 25
 
 
+def test_a_build_without_compiled_kernels_in_use_is_refused() -> None:
+    done = python("import bml.kernels", BML_KERNELS="numba", BML_CPU="v2")
+    assert "ImportError: BML_CPU chooses a compiled build, and BML_KERNELS=numba runs none" in done.stderr
+
+
 def test_error_codes_are_those_of_the_headers() -> None:
     codes = {name: value for name, value in vars(_errors).items() if name.isupper() and isinstance(value, int)}
     assert codes == _isa.load(_isa.best()).ERROR_CODES | {"OK": 0}

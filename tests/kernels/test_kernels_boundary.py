@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernel_cases import HIGHEST, LOWEST
+from kernel_cases import HIGHEST, LOWEST, frozen, misaligned
 
 from bml import kernels
 from bml.kernels._table import KERNELS, Call
@@ -37,19 +37,6 @@ def strided(x: np.ndarray) -> np.ndarray:
     wide = np.zeros((*x.shape[:-1], 2 * x.shape[-1]), x.dtype)
     wide[..., ::2] = x
     return wide[..., ::2]
-
-
-def misaligned(x: np.ndarray) -> np.ndarray:
-    raw = np.zeros(x.nbytes + 1, np.uint8)
-    moved = raw[1:].view(x.dtype).reshape(x.shape)
-    moved[...] = x
-    return moved
-
-
-def frozen(x: np.ndarray) -> np.ndarray:
-    x = x.copy()
-    x.flags.writeable = False
-    return x
 
 
 @pytest.mark.parametrize("change", [strided, misaligned, frozen, np.asfortranarray, lambda x: x[::-1].copy()[::-1]])

@@ -28,31 +28,43 @@ inline std::int64_t padded_levels(std::int64_t n_levels) {
     return (n_levels + n_lanes - 1) / n_lanes * n_lanes;
 }
 
+// What a reader writes a snapshot to: the last ``n`` rooms given out are kept.
+template <class In>
+class Rooms {
+    std::vector<In> room_;
+    const std::int64_t stride_, n_;
+    std::int64_t at_ = 0;
+
+  public:
+    Rooms(std::int64_t stride, int n) : stride_(stride), n_(n) {}
+
+    std::int64_t stride() const { return stride_; }
+    In* next_room() {  // (4, stride)
+        if (room_.empty()) room_.resize(static_cast<std::size_t>(4 * stride_ * n_));
+        at_ = (at_ + 1) % n_;
+        return room_.data() + at_ * 4 * stride_;
+    }
+    FourColumns<In> columns_of(const In* room) const {
+        return {room, room + stride_, room + 2 * stride_, room + 3 * stride_};
+    }
+};
+
 // ``starts`` (T + 1,): the first row of every snapshot.
 template <class R>
-class OrderedReader {
+class OrderedReader : public Rooms<typename R::Value> {
   public:
     using Rows = R;
     using In = typename Rows::Value;
     static constexpr bool in_row_order = true;
 
     OrderedReader(const Rows& rows, const std::int64_t* starts, std::int64_t n_levels, Keep keep, int rooms)
-        : rows_(rows),
+        : Rooms<In>(padded_levels(n_levels), rooms),
+          rows_(rows),
           starts_(starts),
           n_levels_(n_levels),
-          stride_(padded_levels(n_levels)),
-          keep_(keep),
-          n_rooms_(rooms) {}
+          keep_(keep) {}
 
     Surplus surplus;
-
-    // Memory for one snapshot; the last ``rooms`` of them are kept.
-    In* next_room() {
-        if (room_.empty()) room_.resize(static_cast<std::size_t>(4 * stride_ * n_rooms_));
-        at_ = (at_ + 1) % n_rooms_;
-        return room_.data() + at_ * 4 * stride_;
-    }
-    std::int64_t stride() const { return stride_; }
 
     // What::times_changed: its rows are not of one time.
     Error read(std::int64_t t, Snapshot<In>& to) {
@@ -65,12 +77,13 @@ class OrderedReader {
                 surplus.n_deep += stop - start - n_levels_;
                 return {};
             }
-        In* room = next_room();
-        for (std::size_t f = 0; f < 4; ++f) to.column[f] = room + static_cast<std::int64_t>(f) * stride_;
+        const std::int64_t stride = this->stride();
+        In* room = this->next_room();
+        to.column = this->columns_of(room);
         std::int64_t n_deep = 0, n_found = 0;
         const auto put = [=, this](std::int64_t l, const FourColumns<In>& eight) {
             for (std::size_t f = 0; f < 4; ++f)
-                std::copy_n(eight[f], 8, room + static_cast<std::int64_t>(f) * stride_ + l);
+                std::copy_n(eight[f], 8, room + static_cast<std::int64_t>(f) * stride + l);
         };
         const Streamed how = stream_snapshot(rows_, start, stop, n_levels_, n_deep, n_found, put);
         bool is_placed = how == Streamed::whole;
@@ -85,7 +98,7 @@ class OrderedReader {
             if constexpr (Rows::width == 2) to.n_nan = count_nan(to.column) - (2 * n_levels_ - n_found);
             return {};
         }
-        const Error error = owners_.read(rows_, start, stop, n_levels_, stride_, keep_, surplus, room);
+        const Error error = owners_.read(rows_, start, stop, n_levels_, stride, keep_, surplus, room);
         to.n_surplus = owners_.n_surplus, to.n_nan = owners_.n_nan;
         return error;
     }
@@ -119,11 +132,8 @@ class OrderedReader {
 
     const Rows& rows_;
     const std::int64_t* starts_;
-    const std::int64_t n_levels_, stride_;
+    const std::int64_t n_levels_;
     const Keep keep_;
-    std::vector<In> room_;
-    const std::int64_t n_rooms_;
-    std::int64_t at_ = 0;
     Whose<Rows> whose_;
     Owners<Rows> owners_;
 };

@@ -121,23 +121,16 @@ struct Groups {
 
 // Reads snapshots of groups as OrderedReader does of rows in order.
 template <class R>
-class ShuffledReader {
+class ShuffledReader : public Rooms<typename R::Value> {
   public:
     using Rows = R;
     using In = typename Rows::Value;
     static constexpr bool in_row_order = false;
 
-    ShuffledReader(const Rows& rows, const Groups<Rows>& groups, std::int64_t n_levels, Keep keep, int rooms)
-        : rows_(rows), groups_(groups), n_levels_(n_levels), keep_(keep), n_rooms_(rooms) {}
+    ShuffledReader(const Rows& rows, const Groups<Rows>& groups, Keep keep, int rooms)
+        : Rooms<In>(groups.stride, rooms), rows_(rows), groups_(groups), keep_(keep) {}
 
     Surplus surplus;
-
-    In* next_room() {
-        if (copy_.empty()) copy_.resize(static_cast<std::size_t>(4 * groups_.stride * n_rooms_));
-        at_ = (at_ + 1) % n_rooms_;
-        return copy_.data() + at_ * 4 * groups_.stride;
-    }
-    std::int64_t stride() const { return groups_.stride; }
 
     Error read(std::int64_t t, Snapshot<In>& to) {
         const std::int64_t group = groups_.of[static_cast<std::size_t>(t)];
@@ -145,12 +138,11 @@ class ShuffledReader {
             if (const Error error = place(group)) return error;
         const std::int64_t i = t - groups_.first[static_cast<std::size_t>(group)];
         const In* cell = room_.data() + i * 4 * groups_.stride;
-        In* room = next_room();
+        In* room = this->next_room();
         for (std::int64_t l = 0; l < groups_.stride; ++l)
             for (std::int64_t f = 0; f < 4; ++f) room[f * groups_.stride + l] = cell[4 * l + f];
         to = {};
-        for (std::size_t f = 0; f < 4; ++f)
-            to.column[f] = room + static_cast<std::int64_t>(f) * groups_.stride;
+        to.column = this->columns_of(room);
         to.n_surplus = n_surplus_[static_cast<std::size_t>(i)];
         to.n_nan = n_nan_[static_cast<std::size_t>(i)];
         return {};
@@ -202,15 +194,12 @@ class ShuffledReader {
 
     const Rows& rows_;
     const Groups<Rows>& groups_;
-    const std::int64_t n_levels_;
     const Keep keep_;
     std::int64_t group_ = -1;
-    std::vector<In> room_, copy_;
+    std::vector<In> room_;
     std::vector<std::uint32_t> owner_;
     std::vector<std::int32_t> n_surplus_;
     std::vector<std::int64_t> n_nan_;
-    const std::int64_t n_rooms_;
-    std::int64_t at_ = 0;
 };
 
 }  // namespace bml

@@ -130,7 +130,7 @@ Error shuffled_to_wide(const Rows& rows, const std::int32_t* slot, Keep keep, co
     std::vector<UnitOutcome> units(static_cast<std::size_t>(n_units));
     parallel_for(threads, n_units, [&](std::int64_t u) {
         UnitOutcome& unit = units[static_cast<std::size_t>(u)];
-        ShuffledReader<Rows> reader(rows, groups, n_levels, keep, 1);
+        ShuffledReader<Rows> reader(rows, groups, keep, 1);
         Snapshot<typename Rows::Value> snapshot;
         const auto begin = static_cast<std::size_t>(u * groups_a_unit);
         const auto end = static_cast<std::size_t>(std::min((u + 1) * groups_a_unit, n_groups));
