@@ -89,7 +89,49 @@ class LevelStream {
     }
 
   private:
+#if defined(__AVX512VL__)
+    // Eight levels with holes at once: every row's values move to its level's place. False: look row by row.
+    bool expand(std::int64_t l) {
+        if (at_ + 8 > stop_ || l + 8 > n_levels_) return false;
+        const __m256i place =
+            _mm256_sub_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(level_ + at_)),
+                             _mm256_set1_epi32(static_cast<std::int32_t>(l + 1)));
+        // a row of another level has no bit among these eight
+        const __m256i bit =
+            _mm256_and_si256(_mm256_sllv_epi32(_mm256_set1_epi32(1), place), _mm256_set1_epi32(255));
+        const __m256i before = _mm256_permutevar8x32_epi32(bit, _mm256_setr_epi32(7, 0, 1, 2, 3, 4, 5, 6));
+        const unsigned here = _mm256_test_epi32_mask(bit, bit);
+        const unsigned rising = _mm256_cmpgt_epi32_mask(bit, before) | 1U;
+        if ((here & (here + 1)) != 0 || (here & ~rising) != 0) return false;
+        if (_mm512_mask_cmpneq_epi64_mask(static_cast<__mmask8>(here), _mm512_loadu_si512(ts_ + at_),
+                                          _mm512_set1_epi64(now_)) != 0)
+            return false;
+        const auto bits = static_cast<std::uint64_t>(_mm_cvtsi128_si64(_mm256_cvtepi32_epi8(bit)));
+        const auto there = static_cast<__mmask8>(bits * 0x0101010101010101U >> 56);  // their sum: all differ
+        for (std::size_t k = 0; k < W; ++k) {
+            constexpr In nan = std::numeric_limits<In>::quiet_NaN();
+            const In* from = column_[k] + at_;
+            __builtin_prefetch(from + 128);
+            if constexpr (sizeof(In) == 8)
+                _mm512_storeu_pd(patched_[k].data(),
+                                 _mm512_mask_expand_pd(_mm512_set1_pd(nan), there, _mm512_loadu_pd(from)));
+            else
+                _mm256_storeu_ps(patched_[k].data(),
+                                 _mm256_mask_expand_ps(_mm256_set1_ps(nan), there, _mm256_loadu_ps(from)));
+            eight[k] = patched_[k].data();
+        }
+        __builtin_prefetch(ts_ + at_ + 128);
+        __builtin_prefetch(level_ + at_ + 128);
+        const int n = __builtin_popcount(here);
+        at_ += n, n_found += n;
+        return true;
+    }
+#else
+    static bool expand(std::int64_t) { return false; }
+#endif
+
     [[gnu::noinline]] Streamed patch(std::int64_t l) {
+        if (expand(l)) return Streamed::whole;
         const std::int64_t end = l + 8 < n_levels_ ? l + 8 : n_levels_;
         for (std::size_t k = 0; k < W; ++k) {
             patched_[k].fill(std::numeric_limits<In>::quiet_NaN());
