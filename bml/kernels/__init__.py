@@ -1,6 +1,7 @@
 """Order-book kernels: numpy arrays in, named tuples out; imports numpy and nothing heavier.
 
-``day_tensor`` takes tall rows to depth bins on a grid in one pass. Its parts, each a kernel of its own:
+``day_tensor`` takes tall rows to depth bins on a grid in one pass, ``day_tensor_of_book`` a book that is placed. Their
+parts, each a kernel of its own:
 ``tall_to_wide`` rows to a book, ``resample_grid`` to a common grid, ``depth_profile``, ``occupied_edges`` and
 ``bin_depth`` for depth, ``daily_moments`` and ``merge_moments`` for statistics. ``window_feature`` is for kernels of
 your own, ``empty`` makes large outputs to be used again. Beside each function stands its specification, plain Python
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from bml.kernels._bin_depth import Binned, bin_depth
 from bml.kernels._daily_moments import Moments, daily_moments, merge_moments
-from bml.kernels._day_tensor import DayTensor, Mark, day_tensor
+from bml.kernels._day_plan import DayTensor, Mark
+from bml.kernels._day_tensor import day_tensor
+from bml.kernels._day_tensor_of_book import day_tensor_of_book
 from bml.kernels._depth_profile import depth_profile
 from bml.kernels._memory import empty
 from bml.kernels._occupied_edges import occupied_edges
@@ -33,6 +36,7 @@ __all__ = [
     "bin_depth",
     "daily_moments",
     "day_tensor",
+    "day_tensor_of_book",
     "depth_profile",
     "empty",
     "merge_moments",

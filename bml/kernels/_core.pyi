@@ -51,6 +51,19 @@ def day_tensor(
     counts: Int64,
     threads: int,
 ) -> tuple[int, int]: ...
+def day_tensor_of_book(
+    ts_ns_T: Int64,
+    book_TLF: Floats,
+    grid_ns_G: Int64,
+    edges: Int64,
+    options: tuple[int, int, bool, bool, bool, bool],
+    book_GDF: Floats,
+    on_grid: tuple[Float32, Int64, Int64, Float64],
+    of_snapshots: tuple[Float64, Int32, Int32, npt.NDArray[np.uint8]],
+    profile_L2: Int64,
+    moments: tuple[Int64, Float64, Float64, Float64, Float64, Float64],
+    threads: int,
+) -> tuple[int, int]: ...
 def resample_grid(
     ts_ns_T: Int64,
     values_TX: Floats,

@@ -16,6 +16,7 @@ from bml.kernels import (
     _bin_depth,
     _daily_moments,
     _day_tensor,
+    _day_tensor_of_book,
     _depth_profile,
     _occupied_edges,
     _resample_grid,
@@ -136,6 +137,12 @@ def _day_of(rows: Example) -> Example:
     return example
 
 
+def _day_of_book(rng: np.random.Generator, times: int, levels: int) -> Call:
+    """A book at the times of its grid."""
+    grid = np.arange(times, dtype=np.int64) * STEP_NS
+    return Call((grid, book(rng, times, levels), grid.copy(), _edges(levels)), {"max_age_ns": 6 * STEP_NS})
+
+
 def _with_moments(rng: np.random.Generator, times: int, levels: int) -> Call:
     call = _day_of(_rows)(rng, times, levels)
     return Call(call.args, call.kwargs | {"moments": True})
@@ -203,6 +210,7 @@ KERNELS = (
             "moments": _with_moments,
         },
     ),
+    Kernel("day_tensor_of_book", _day_tensor_of_book.day_tensor_of_book, (), {"book": _day_of_book}),
     Kernel(
         "tall_to_wide",
         _tall_to_wide.tall_to_wide,

@@ -4,6 +4,7 @@
 
 #include <tuple>
 
+#include "bml/book_reader.hpp"
 #include "bml/half.hpp"
 #include "rows.hpp"
 
@@ -55,6 +56,34 @@ MomentArrays moments_of(const OfCells& to, std::int64_t n_cells) {
             output(m4, n_cells, "m4_V"),       output(total, n_cells, "total_V")};
 }
 
+template <class Out>
+DayOut<Out> out_of(const DayPlan& plan, const Array<Out>& book, const OnGrid& on_grid,
+                   const OfSnapshots& of_snapshots, const Array<std::int64_t>& profile,
+                   const OfCells& moments) {
+    const auto& [coverage, source, age, mid] = on_grid;
+    const auto& [touch, duplicate, broken, mark] = of_snapshots;
+    const std::int64_t n_cells = plan.n_grid * plan.n_bins;
+    return {output(book, n_cells * 4, "book_GDF"),
+            output(coverage, n_cells * 2, "coverage_GD2"),
+            output(source, plan.n_grid, "source_G"),
+            output(age, plan.n_grid, "age_ns_G"),
+            output(mid, plan.n_grid, "mid_G"),
+            output(touch, plan.n_times * 4, "touch_T4"),
+            output(duplicate, plan.n_times, "duplicate_T"),
+            output(broken, plan.n_times, "broken_T"),
+            output(mark, plan.n_times, "mark_T"),
+            profile.size() == 0 ? nullptr : output(profile, plan.n_levels * 2, "profile_L2"),
+            moments_of(moments, plan.n_levels * 4)};
+}
+
+// The first time that is not after the one before it, of the grid or of the snapshots.
+Error times_error(const DayPlan& plan, What of_times) {
+    if (const auto t = first_not_increasing(plan.ts_ns, plan.n_times); t >= 0) return {of_times, t};
+    if (const auto g = first_not_increasing(plan.grid_ns, plan.n_grid); g >= 0)
+        return {What::grid_not_increasing, g};
+    return {};
+}
+
 template <class In, class Out, int K>
 Told run(const Array<std::int64_t>& ts_ns, const Array<std::int32_t>& level, const Columns<In, K>& columns,
          const Array<std::int8_t>& side, const Array<std::int64_t>& batch, std::int32_t keep,
@@ -67,25 +96,10 @@ Told run(const Array<std::int64_t>& ts_ns, const Array<std::int32_t>& level, con
     const Rows rows = rows_of<In, K>(ts_ns, level, columns, side, batch);
     const DayPlan plan = plan_of(times, grid, edges, keep, options);
     const Order order = order_of(starts, slot, rows.n_rows, plan.n_times);
-    const auto& [coverage, source, age, mid] = on_grid;
-    const auto& [touch, duplicate, broken, mark] = of_snapshots;
-    const std::int64_t n_cells = plan.n_grid * plan.n_bins;
-    const DayOut<Out> out{output(book, n_cells * 4, "book_GDF"),
-                          output(coverage, n_cells * 2, "coverage_GD2"),
-                          output(source, plan.n_grid, "source_G"),
-                          output(age, plan.n_grid, "age_ns_G"),
-                          output(mid, plan.n_grid, "mid_G"),
-                          output(touch, plan.n_times * 4, "touch_T4"),
-                          output(duplicate, plan.n_times, "duplicate_T"),
-                          output(broken, plan.n_times, "broken_T"),
-                          output(mark, plan.n_times, "mark_T"),
-                          profile.size() == 0 ? nullptr : output(profile, plan.n_levels * 2, "profile_L2"),
-                          moments_of(moments, plan.n_levels * 4)};
+    const DayOut<Out> out = out_of(plan, book, on_grid, of_snapshots, profile, moments);
     std::int64_t* count = output(counts, 3, "counts");
     const py::gil_scoped_release release;  // plain memory from here on; the arguments keep it alive
-    for (const auto* x : {&times, &grid})
-        if (const auto row = first_not_increasing(x->data(), x->size()); row >= 0)
-            return told({x == &grid ? What::grid_not_increasing : What::times_changed, row});
+    if (const Error error = times_error(plan, What::times_changed)) return told(error);
     const std::vector<std::int64_t> bounds = unit_bounds(plan);
     Surplus sum;
     Error error;
@@ -105,9 +119,25 @@ Told run(const Array<std::int64_t>& ts_ns, const Array<std::int32_t>& level, con
     return told(error);
 }
 
+template <class In, class Out>
+Told run_book(const Array<std::int64_t>& times, const Array<In>& cells, const Array<std::int64_t>& grid,
+              const Array<std::int64_t>& edges, const Options& options, const Array<Out>& book,
+              const OnGrid& on_grid, const OfSnapshots& of_snapshots, const Array<std::int64_t>& profile,
+              const OfCells& moments, int threads) {
+    const DayPlan plan = plan_of(times, grid, edges, static_cast<std::int32_t>(Keep::refuse), options);
+    const In* cell = input(cells, plan.n_times * plan.n_levels * 4, "book_TLF");
+    const DayOut<Out> out = out_of(plan, book, on_grid, of_snapshots, profile, moments);
+    const py::gil_scoped_release release;
+    if (const Error error = times_error(plan, What::times_not_increasing)) return told(error);
+    const auto reader = [&](int rooms) { return BookReader<In>(cell, plan.n_levels, rooms); };
+    Surplus none;
+    return told(day_tensor(plan, out, unit_bounds(plan), reader, none, threads));
+}
+
 template <class In, class Out, int K>
 void add(py::module_& m) {
     m.def("day_tensor", &run<In, Out, K>);
+    if constexpr (K == 4) m.def("day_tensor_of_book", &run_book<In, Out>);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include "bml/day_tensor.hpp"
 
 #include "bml/bin_depth.hpp"
+#include "bml/book_reader.hpp"
 #include "bml/resample_grid.hpp"
 #include "fold.hpp"
 #include "tall.hpp"
@@ -90,7 +91,7 @@ Day run(const Rows<T, K>& rows, const Book<T>& wide, const Plan& plan, int threa
         REQUIRE(!groups.error);
         error = bml::day_tensor(
             what, out, bounds,
-            [&](int rooms) { return bml::ShuffledReader<View>(view, groups, levels, rows.keep, rooms); }, sum,
+            [&](int rooms) { return bml::ShuffledReader<View>(view, groups, rows.keep, rooms); }, sum,
             threads);
         sum.n_deep += groups.n_deep;
     }
@@ -98,6 +99,15 @@ Day run(const Rows<T, K>& rows, const Book<T>& wide, const Plan& plan, int threa
     REQUIRE(duplicate == wide.duplicate);
     REQUIRE(sum.n_deep == wide.n_deep && sum.n_duplicate == wide.n_duplicate &&
             sum.n_conflict == wide.n_conflict);
+    const Day of_rows = day;  // and of the book they make
+    const Vec<double> touch_of_rows = touch;
+    const auto mark_of_rows = mark;
+    error = bml::day_tensor(
+        what, out, bounds, [&](int rooms) { return bml::BookReader<T>(wide.book.data(), levels, rooms); },
+        sum, threads);
+    REQUIRE(!error);
+    REQUIRE(same(day.book, of_rows.book) && same(day.coverage, of_rows.coverage) && day.age == of_rows.age);
+    REQUIRE(same(touch, touch_of_rows) && mark == mark_of_rows);
     Vec<T> on_grid;  // what the moments and the profile are of: snapshots that serve first, once each
     Vec<int64_t> profile_wanted(profile.size());
     int64_t last = -1;

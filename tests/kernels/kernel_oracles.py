@@ -142,6 +142,10 @@ def day_tensor(
 ) -> tuple[Any, ...]:
     """The other oracles in a row; what the grid holds, and no more."""
     times, wide, *_ = tall_to_wide(ts, level, columns, **rows)
+    return day_tensor_of_book(times, wide, grid, edges, max_age_ns=max_age_ns)
+
+
+def day_tensor_of_book(times: Any, wide: Any, grid: Any, edges: Any, *, max_age_ns: int) -> tuple[Any, ...]:
     values, source, age = resample_grid(times, wide, grid, max_age_ns=max_age_ns)
     binned, coverage = bin_depth(values, edges)
     return binned.astype(np.float32), coverage, source, age, values[:, 0, ::2].mean(axis=1), times
@@ -149,6 +153,7 @@ def day_tensor(
 
 ORACLES = {
     "day_tensor": day_tensor,
+    "day_tensor_of_book": day_tensor_of_book,
     "tall_to_wide": tall_to_wide,
     "resample_grid": resample_grid,
     "depth_profile": depth_profile,

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kernel_cases import assert_same, outcome, tall_rows
+from kernel_cases import assert_same, flat, outcome, tall_rows
 
 from bml import kernels
 from bml.kernels._backend import use
 from bml.kernels._table import KERNELS, Call
 
-(KERNEL,) = [k for k in KERNELS if k.name == "day_tensor"]
+KERNEL, OF_BOOK = (next(k for k in KERNELS if k.name == name) for name in ("day_tensor", "day_tensor_of_book"))
 
 
 @st.composite
@@ -38,6 +38,54 @@ def days(draw: st.DrawFn, *, bad: bool = False) -> Call:
 def test_equals_kernel_after_kernel(call: Call) -> None:
     wanted = outcome(KERNEL, call, "spec")
     assert_same(outcome(KERNEL, call, "compiled"), wanted)
+
+
+@given(call=days(), book_type=st.sampled_from([np.float64, np.float32]))
+def test_of_a_book_equals_that_of_its_rows(call: Call, book_type: Any) -> None:
+    ts, level, columns, grid, edges = call.args
+    placing = {k: v for k, v in call.kwargs.items() if k in ("levels", "side_N", "batch_N", "duplicates")}
+    others = {k: v for k, v in call.kwargs.items() if k not in placing}
+    columns = tuple(x.astype(book_type) for x in columns)
+    try:
+        rows = kernels.day_tensor(ts, level, columns, grid, edges, **placing, **others)
+        wide = kernels.tall_to_wide(ts, level, columns, dtype=book_type, **placing)
+    except ValueError:
+        return  # rows that are refused have no book
+    before = wide.book_TLF.copy()
+    book = Call((wide.ts_ns_T, wide.book_TLF, grid, edges), others)
+    wanted = outcome(OF_BOOK, book, "spec")
+    assert_same(outcome(OF_BOOK, book, "compiled"), wanted)
+    np.testing.assert_array_equal(wide.book_TLF, before)  # it is read, never cleared
+    got = kernels.day_tensor_of_book(*book.args, **book.kwargs)
+    placed = {"duplicate_T": got.duplicate_T, "n_deep": 0, "n_duplicate": 0, "n_conflict": 0}
+    if len(columns) == 2:  # rows without price and quantity leave no trace in a book
+        assert (got.broken_T <= rows.broken_T).all()
+        placed["broken_T"] = got.broken_T
+    assert not got.duplicate_T.any()
+    assert_same(flat(got), flat(rows._replace(**placed)))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_of_a_book_of_more_than_one_unit(threads: int) -> None:
+    call = OF_BOOK.examples["book"](np.random.default_rng(3), 700, 43)
+    call.kwargs.update(moments=True, profile=True, inspect=True, clear_broken=True, drop=("crossed",), dtype=np.float64)
+    wanted = outcome(OF_BOOK, call, "spec")
+    call.kwargs["threads"] = threads
+    assert_same(outcome(OF_BOOK, call, "compiled"), wanted)
+
+
+def test_of_a_book_refuses_times_that_do_not_increase_and_other_shapes() -> None:
+    grid, edges = np.array([0, 10]), np.array([0, 2])
+    for backend in ("spec", "compiled"):
+        with use(backend):
+            with pytest.raises(ValueError, match=r"day_tensor_of_book: ts_ns_T\[1\] = 5 is not after 5"):
+                kernels.day_tensor_of_book(np.array([5, 5]), np.ones((2, 2, 4)), grid, edges, max_age_ns=9)
+            with pytest.raises(ValueError, match=r"grid_ns_G\[1\] = 0 is not after 10"):
+                kernels.day_tensor_of_book(np.array([5]), np.ones((1, 2, 4)), grid[::-1].copy(), edges, max_age_ns=9)
+            with pytest.raises(ValueError, match="book_TLF must be"):
+                kernels.day_tensor_of_book(np.array([5]), np.ones((1, 2, 3)), grid, edges, max_age_ns=9)
+            with pytest.raises(ValueError, match="book_TLF has length 2, but ts_ns_T has length 1"):
+                kernels.day_tensor_of_book(np.array([5]), np.ones((2, 2, 4)), grid, edges, max_age_ns=9)
 
 
 @given(call=days(bad=True))

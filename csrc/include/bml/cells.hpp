@@ -13,6 +13,8 @@
 
 namespace bml {
 
+inline constexpr std::int64_t read_ahead = 4096;  // bytes; no effect on any result
+
 // ``past_cache``: written to memory without being read first, for outputs that no cache holds. ``to`` is then
 // aligned to whole pieces, and stream_end() comes before another thread may read.
 template <bool past_cache, class Piece>
@@ -104,6 +106,33 @@ template <bool past_cache, class In, class Out>
                                       static_cast<Out>(c[2][l]), static_cast<Out>(c[3][l])};
         put<past_cache>(cell, to + 4 * l);
     }
+}
+
+// n cells to four columns ``stride`` apart.
+template <class In>
+void read_cells(const In* cell, std::int64_t n, In* column, std::int64_t stride) {
+    std::int64_t l = 0;
+#if defined(__AVX512F__)
+    if constexpr (sizeof(In) == 8) {
+        using Eight = double __attribute__((vector_size(64)));
+        for (; l + 8 <= n; l += 8) {
+            Eight two[4];  // cells each
+            std::memcpy(two, cell + 4 * l, sizeof two);
+            prefetch(cell + 4 * l, 32, read_ahead);
+            const Eight bid_low = __builtin_shufflevector(two[0], two[1], 0, 4, 8, 12, 1, 5, 9, 13);
+            const Eight bid_high = __builtin_shufflevector(two[2], two[3], 0, 4, 8, 12, 1, 5, 9, 13);
+            const Eight ask_low = __builtin_shufflevector(two[0], two[1], 2, 6, 10, 14, 3, 7, 11, 15);
+            const Eight ask_high = __builtin_shufflevector(two[2], two[3], 2, 6, 10, 14, 3, 7, 11, 15);
+            const Eight x[4] = {__builtin_shufflevector(bid_low, bid_high, 0, 1, 2, 3, 8, 9, 10, 11),
+                                __builtin_shufflevector(bid_low, bid_high, 4, 5, 6, 7, 12, 13, 14, 15),
+                                __builtin_shufflevector(ask_low, ask_high, 0, 1, 2, 3, 8, 9, 10, 11),
+                                __builtin_shufflevector(ask_low, ask_high, 4, 5, 6, 7, 12, 13, 14, 15)};
+            for (std::int64_t f = 0; f < 4; ++f) std::memcpy(column + f * stride + l, &x[f], sizeof x[f]);
+        }
+    }
+#endif
+    for (; l < n; ++l)
+        for (std::int64_t f = 0; f < 4; ++f) column[f * stride + l] = cell[4 * l + f];
 }
 
 }  // namespace bml

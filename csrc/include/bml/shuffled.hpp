@@ -10,6 +10,7 @@
 #include <limits>
 #include <vector>
 
+#include "bml/cells.hpp"
 #include "bml/distinct_times.hpp"
 #include "bml/error.hpp"
 #include "bml/huge.hpp"
@@ -139,8 +140,7 @@ class ShuffledReader : public Rooms<typename R::Value> {
         const std::int64_t i = t - groups_.first[static_cast<std::size_t>(group)];
         const In* cell = room_.data() + i * 4 * groups_.stride;
         In* room = this->next_room();
-        for (std::int64_t l = 0; l < groups_.stride; ++l)
-            for (std::int64_t f = 0; f < 4; ++f) room[f * groups_.stride + l] = cell[4 * l + f];
+        read_cells(cell, groups_.stride, room, groups_.stride);
         to = {};
         to.column = this->columns_of(room);
         to.n_surplus = n_surplus_[static_cast<std::size_t>(i)];
