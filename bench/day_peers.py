@@ -48,6 +48,28 @@ def three_kernels(a: SimpleNamespace, like: tuple[Any, ...]) -> Work:
     return lambda: (compose(*rows, levels=a.levels, max_age_ns=a.max_age_ns).book_GDF,)
 
 
+def two_kernels(a: SimpleNamespace, like: tuple[Any, ...]) -> Work:
+    def work() -> tuple[Any, ...]:
+        on_grid = resample_grid(a.ts_ns_T, a.book_TLF, a.grid_ns_G, max_age_ns=a.max_age_ns)
+        return (bin_depth(on_grid.values_GX, a.edges).book_TDF,)
+
+    return work
+
+
+def book_numpy(a: SimpleNamespace, like: tuple[Any, ...]) -> Work:
+    """searchsorted, add.reduceat, take."""
+    out = np.empty_like(like[0])
+
+    def work() -> tuple[Any, ...]:
+        px, qty, _ = bins_numpy(a.book_TLF[..., 0::2], a.book_TLF[..., 1::2], a.edges)
+        snapshots = np.empty((len(a.ts_ns_T), *out.shape[1:]), out.dtype)
+        snapshots[..., 0::2], snapshots[..., 1::2] = px, qty
+        take_grid(a.ts_ns_T, a, snapshots, out)
+        return (out,)
+
+    return work
+
+
 def take_grid(times: Any, a: SimpleNamespace, snapshots: Any, out: Any) -> None:
     """Snapshots to the grid: the last one at or before each grid time."""
     source, fresh = source_of(times, a.grid_ns_G, a.max_age_ns)
@@ -250,4 +272,8 @@ DAY_PEERS = [
     close("duckdb", day_duckdb, _plain),
     close("torch", day_torch, _plain),
     close("pandas", day_pandas, _plain),
+]
+BOOK_PEERS = [
+    close("two kernels", two_kernels, lambda a: True),
+    close("numpy", book_numpy, lambda a: True),
 ]

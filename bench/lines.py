@@ -2,7 +2,7 @@
 
 A line's contenders are the kernel on one thread ("bml"), on two, memcpy of the bytes that must be read and written
 (every input once, every output once), the kernel's own specification under numba, and the peers. Books are
-float32, rows float64, and the largest output is reused (``out=``) where the kernel can.
+float32, rows and a book placed by a source float64, and the largest output is reused (``out=``) where the kernel can.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Line:
         """The arguments, without ``out`` and ``threads``."""
         call = self.kernel.examples[self.example](np.random.default_rng(1), size.times, size.levels)
         parameters = inspect.signature(self.kernel.call).parameters
-        if "level_N" not in parameters:
+        if "level_N" not in parameters and self.kernel.name != "day_tensor_of_book":  # whose book is of a source
             call = Call(tuple(_float32(x) for x in call.args), call.kwargs)
         return Call(call.args, call.kwargs | ({"dtype": np.float32} if "dtype" in parameters else {}))
 
@@ -107,10 +107,10 @@ def lines() -> list[Line]:
 
 
 def _peers(kernel: str) -> list[Any]:
-    from bench.day_peers import DAY_PEERS  # heavy libraries, only for whom they are wanted
+    from bench.day_peers import BOOK_PEERS, DAY_PEERS  # heavy libraries, only for whom they are wanted
     from bench.peers import PEERS
 
-    return DAY_PEERS if kernel == "day_tensor" else PEERS.get(kernel, [])
+    return (PEERS | {"day_tensor": DAY_PEERS, "day_tensor_of_book": BOOK_PEERS}).get(kernel, [])
 
 
 def _float32(x: Any) -> Any:
