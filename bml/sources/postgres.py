@@ -18,6 +18,7 @@ from bml.registry import source
 from bml.sources._copy_rows import CopyRows
 from bml.sources.layout import NS_PER_UNIT, OneSymbol, TsUnit, check_numbers, resolve_columns, resolve_sides
 from bml.sources.levels import key_by_price
+from bml.sources.pgcopy import Transport
 from bml.sources.pgquery import DepthTable, Field, iso
 from bml.sources.pgsession import ServerError, Session
 from bml.types import ConfigError, DepthRows, Float64, Int32, Int64, SourceError
@@ -99,6 +100,7 @@ class PostgresSource:
         guard: OneSymbol | None,
     ) -> None:
         self._session = session
+        self._transport = Transport(session)
         self._table = table
         self._symbols = symbols
         self._max_rows = max_rows
@@ -125,7 +127,7 @@ class PostgresSource:
             "table": self._table.label,
             "layout": self._table.columns.layout,
             "server": session.server,
-            "reader": "libpq" if session.libpq else "psycopg",
+            "reader": "libpq" if self._transport.libpq else "psycopg",
         }
 
     def read(self, symbol: str, start_ns: int, stop_ns: int) -> DepthRows:
@@ -148,7 +150,7 @@ class PostgresSource:
             max_rows=self._max_rows,
         )
         try:
-            expected = session.copy(f"COPY ({text}) TO STDOUT (FORMAT BINARY)".encode(), decoder)
+            expected = self._transport.copy(f"COPY ({text}) TO STDOUT (FORMAT BINARY)".encode(), decoder)
         except ServerError as error:
             raise session.explain(error, where) from None
         found = decoder.finish(expected)

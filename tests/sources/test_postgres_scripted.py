@@ -139,7 +139,7 @@ def read(source: PostgresSource) -> DepthRows:
 @pytest.fixture(params=["libpq", "psycopg"])
 def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "psycopg":
-        monkeypatch.setattr("bml.sources.pgsession._libpq", lambda: None)
+        monkeypatch.setattr("bml.sources.pgcopy._libpq", lambda: None)
     return str(request.param)
 
 

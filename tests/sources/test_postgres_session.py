@@ -91,7 +91,7 @@ def test_both_readers_give_the_same(postgres_dsn: str, load_table: LoadTable) ->
     with depth_rows(dsn=postgres_dsn, table="both") as source:
         assert source.describe()["reader"] == "libpq"
         direct = source.read("BTCUSDT", START, STOP)
-        source._session.libpq = None
+        source._transport.libpq = None
         assert source.describe()["reader"] == "psycopg"
         blocks = source.read("BTCUSDT", START, STOP)
     assert direct.n_rows == 10_000
@@ -133,7 +133,7 @@ def test_a_backend_that_dies_mid_stream(postgres_dsn: str, load_table: LoadTable
 
         text = "COPY (SELECT a.ts FROM long a, generate_series(1, 400)) TO STDOUT (FORMAT BINARY)"
         with pytest.raises((SourceError, ServerError), match=r"terminat|connection") as caught:
-            session.copy(text.encode(), Killer([("ts", "time", "timestamp")]))
+            source._transport.copy(text.encode(), Killer([("ts", "time", "timestamp")]))
         assert not isinstance(caught.value, psycopg.Error)
         assert source.read("BTCUSDT", START, STOP).n_rows == 10_000
 
