@@ -35,9 +35,9 @@ struct Layout {
         field[static_cast<std::size_t>(n_fields++)] = {target, wire, width[static_cast<std::size_t>(wire)],
                                                        static_cast<int>(same)};
     }
-    // The usual paired row: a timestamp, a level, four float8.
+    // The usual paired row: a timestamp, a level, four float8; then anything.
     bool is_usual() const {
-        bool usual = n_fields == 6 && field[0].wire == Wire::timestamp && field[1].target == Target::level;
+        bool usual = n_fields >= 6 && field[0].wire == Wire::timestamp && field[1].target == Target::level;
         for (std::size_t i = 2; i < 6; ++i)
             usual &= field[i].target == Target::number && field[i].wire == Wire::float8;
         return usual;

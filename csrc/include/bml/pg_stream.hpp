@@ -83,9 +83,9 @@ class CopyStream {
 
     // ``row_size`` stays 0 when the row is incomplete.
     Code fields(const std::uint8_t* p, std::size_t size, std::size_t& row_size) {
-        if (is_usual_ && usual(p, size, row_size)) return Code::more;
         std::size_t pos = 0;
-        for (int i = 0; i < layout.n_fields; ++i) {
+        int i = is_usual_ && usual(p, size, pos) ? 6 : 0;
+        for (; i < layout.n_fields; ++i) {
             if (size - pos < 4) return Code::more;
             const auto length = static_cast<std::int32_t>(be32(p + pos));
             pos += 4;
@@ -98,8 +98,8 @@ class CopyStream {
         return Code::more;
     }
 
-    // A whole usual row without NULL; false: whatever it is, ``fields`` says.
-    bool usual(const std::uint8_t* p, std::size_t size, std::size_t& row_size) {
+    // The six usual fields without NULL, of ``pos`` bytes; false: whatever they are, ``fields`` says.
+    bool usual(const std::uint8_t* p, std::size_t size, std::size_t& pos) {
         const auto width = static_cast<std::size_t>(layout.field[1].width);
         if (size < 64 + width) return false;
         const std::uint8_t* q = p + 16 + width;  // where the four numbers begin
@@ -110,7 +110,7 @@ class CopyStream {
             layout.level(integer(layout.field[1].wire, p + 16), row) != Code::more)
             return false;
         for (std::size_t k = 0; k < 4; ++k) row.number[k] = number(Wire::float8, q + 12 * k + 4);
-        row_size = 64 + width;
+        pos = 64 + width;
         return true;
     }
 
