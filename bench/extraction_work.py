@@ -61,18 +61,18 @@ def _source(given: Given) -> Any:
 def book(given: Given) -> Callable[[], Result]:
     """bml, rows placed in the book as they arrive."""
     source = _source(given)
-    return lambda: source.read_book(
-        SYMBOL, START_NS, START_NS + NS_PER_DAY, levels=given.levels, duplicates="error"
-    ).book_TLF
+    return lambda: (
+        source.read_book(SYMBOL, START_NS, START_NS + NS_PER_DAY, levels=given.levels, duplicates="error").book_TLF
+    )
 
 
 def chunked(given: Given) -> Callable[[], Result]:
     """bml, a binary SELECT an hour."""
     source = _source(given)
     type(source._transport).way = "chunked"
-    return lambda: source.read_book(
-        SYMBOL, START_NS, START_NS + NS_PER_DAY, levels=given.levels, duplicates="error"
-    ).book_TLF
+    return lambda: (
+        source.read_book(SYMBOL, START_NS, START_NS + NS_PER_DAY, levels=given.levels, duplicates="error").book_TLF
+    )
 
 
 def columns(given: Given) -> Callable[[], Result]:
@@ -154,9 +154,11 @@ def cursor(given: Given) -> Callable[[], Result]:
 def tenth(given: Given) -> Callable[[], Result]:
     """bml over the first tenth of the day."""
     source = _source(given)
-    return lambda: source.read_book(
-        SYMBOL, START_NS, START_NS + NS_PER_DAY // 10, levels=given.levels, duplicates="error"
-    ).book_TLF
+    return lambda: (
+        source.read_book(
+            SYMBOL, START_NS, START_NS + NS_PER_DAY // 10, levels=given.levels, duplicates="error"
+        ).book_TLF
+    )
 
 
 def drain(given: Given) -> Callable[[], Result]:
@@ -237,7 +239,7 @@ def _status(field: str) -> int:
 
 
 def main() -> None:
-    way, dsn, n_times, levels, file = (sys.argv[1:] + [""])[:5]
+    way, dsn, n_times, levels, file = [*sys.argv[1:], ""][:5]
     given = Given(dsn, int(n_times), int(levels), file)
     try:
         run = globals()[way](given)
