@@ -63,7 +63,7 @@ class Rounds:
         pairs = list(zip(self.told.get(one, []), self.told.get(other, []), strict=False))
         if not pairs:
             return None
-        return statistics.median(a[of] / b[of] for a, b in pairs)
+        return float(statistics.median(a[of] / b[of] for a, b in pairs))
 
     def growth(self, way: str) -> float:
         """Bytes the process grew by at its highest point; the most of all rounds."""
