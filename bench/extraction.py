@@ -154,8 +154,7 @@ def measure(rounds: Rounds, name: str, way: str, *arguments: object) -> None:
     print(f"  {name:16} wall {told['wall']:7.3f} s  CPU {told['cpu']:7.3f} s", flush=True)
 
 
-def run(chosen: argparse.Namespace) -> Rounds:
-    rounds = Rounds()
+def run(chosen: argparse.Namespace, rounds: Rounds) -> None:
     size = chosen.snapshots, chosen.levels
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bml-bench-rows-")))
@@ -176,7 +175,6 @@ def run(chosen: argparse.Namespace) -> Rounds:
             for name, (way, file) in REPLAY.items():
                 if i < DEAR.get(name, chosen.rounds):
                     measure(rounds, name, way, again, *size, file)
-    return rounds
 
 
 def report(rounds: Rounds) -> list[str]:
@@ -206,7 +204,11 @@ def main() -> int:
     parser.add_argument("--dsn")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
-    rounds = run(chosen)
+    rounds = Rounds()
+    try:
+        run(chosen, rounds)
+    except KeyboardInterrupt:
+        print("interrupted: what was measured so far")
     print("\n".join(report(rounds)))
     if chosen.json:
         chosen.json.write_text(json.dumps({"told": rounds.told, "missing": rounds.missing, "load": rounds.load}))
