@@ -136,10 +136,10 @@ def read(source: PostgresSource) -> DepthRows:
     return source.read("BTCUSDT", START, START + 10 * NS_PER_S)
 
 
-@pytest.fixture(params=["libpq", "psycopg"])
+@pytest.fixture(params=["copy", "portable"])
 def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "psycopg":
-        monkeypatch.setattr("bml.sources.pgsession._libpq", lambda: None)
+    if request.param == "portable":
+        monkeypatch.setattr("bml.sources.pgcopy._libpq", lambda: None)
     return str(request.param)
 
 
@@ -180,7 +180,7 @@ def test_empty_copy_without_header(reader: str) -> None:
         (copied(HEADER, row(US_2024))[:-30], SourceError, "closed the connection|connection"),
         (copied()[:20] + refused(b"XX000", b"region is gone") + READY, SourceError, "region is gone|COPY"),
         (refused(b"0A000", b"COPY is not supported") + READY, SourceError, "COPY is not supported"),
-        (message(b"C", b"SELECT 0\0") + READY, SourceError, "answered COPY with COMMAND_OK"),
+        (message(b"C", b"SELECT 0\0") + READY, SourceError, "answered with COMMAND_OK"),
     ],
 )
 def test_broken_answers(reader: str, answer: bytes, error: type[Exception], told: str) -> None:
