@@ -119,7 +119,7 @@ class DayBuilder:
     def _run(self, symbol: str, day: dt.date, n_steps: int) -> DataObject | AlignedDay:
         midnight = start_ns(day)
         fused = self._fused if self._fused is not None and self._fused.n_steps <= n_steps else None
-        rows = replace(self._read(symbol, midnight, as_book=fused is None), counted_from_ns=midnight)
+        rows = replace(self._read(symbol, midnight), counted_from_ns=midnight)
         context = DayContext(
             symbol=symbol,
             day=day,
@@ -130,7 +130,7 @@ class DayBuilder:
         )
         value: DataObject | AlignedDay | None = None
         done = 0
-        if fused is not None and isinstance(rows, DepthRows):
+        if fused is not None:
             value, done = fused.run(rows, context), fused.n_steps
         if value is None:
             value, done = self._build(rows, **self._cfg.data_object.params), 0
@@ -138,11 +138,11 @@ class DayBuilder:
             value = fn(value, context, **call.params)
         return value
 
-    def _read(self, symbol: str, midnight: int, *, as_book: bool) -> DepthRows | DepthBook:
-        """The day and its look-back; ``as_book``: placed by the source, if it can for this data object."""
+    def _read(self, symbol: str, midnight: int) -> DepthRows | DepthBook:
+        """The day and its look-back, placed by the source if it can for this data object."""
         span = midnight - self._look_back_ns, midnight + NS_PER_DAY
         source, params = self._source, self._cfg.data_object.params
-        if as_book and self._build is dataobject.build and isinstance(source, ReadsBook) and source.reads_book:
+        if self._build is dataobject.build and isinstance(source, ReadsBook) and source.reads_book:
             return source.read_book(symbol, *span, levels=params["levels"], duplicates=params["duplicates"])
         return source.read(symbol, *span)
 

@@ -10,11 +10,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from bml import config
+from bml import config, kernels
 from bml.book.days import DayBuilder, Learned
 from bml.book.fused import FusedSteps
 from bml.book.store import DayStore
-from bml.types import NS_PER_S, AlignedDay, BmlError, DepthRows, Float64
+from bml.types import NS_PER_S, AlignedDay, BmlError, DepthBook, DepthRows, Float64
 from tests.book.book_days import DAY, MIDNIGHT, rows_of, walk
 from tests.end_to_end import tiny
 
@@ -38,6 +38,37 @@ class Given:
 
     def __exit__(self, *_: object) -> None:
         return None
+
+
+class GivenPlaced(Given):
+    """The same, placing them as a source of books does."""
+
+    reads_book = True
+
+    def read_book(self, symbol: str, first_ns: int, stop_ns: int, *, levels: int, duplicates: Any) -> DepthBook:
+        rows = self._rows
+        wide = kernels.tall_to_wide(
+            rows.ts_ns_N, rows.level_N, rows.columns, levels=levels, side_N=rows.side_N, batch_N=rows.batch_N,
+            duplicates=duplicates,
+        )  # fmt: skip
+        slot_N = np.searchsorted(wide.ts_ns_T, rows.ts_ns_N)
+        deep_N = rows.level_N > levels
+        void_N = np.zeros(rows.n_rows, bool)
+        if rows.side_N is not None:
+            void_N = ~deep_N & np.isnan(rows.columns[0]) & np.isnan(rows.columns[1])
+        n_rows_T, deep_T, void_T = (
+            np.bincount(slot_N[some_N], minlength=len(wide.ts_ns_T)).astype(np.int32)
+            for some_N in (slice(None), deep_N, void_N)
+        )
+        first = next(iter(np.flatnonzero(void_N).tolist()), None)
+        return DepthBook(
+            symbol=symbol, start_ns=first_ns, stop_ns=stop_ns, query=rows.query, ts_ns_T=wide.ts_ns_T,
+            book_TLF=wide.book_TLF, n_rows_T=n_rows_T, duplicate_T=wide.duplicate_T, deep_T=deep_T, void_T=void_T,
+            n_conflict=wide.n_conflict,
+            first_void=None if first is None or rows.side_N is None else (
+                int(rows.ts_ns_N[first]), int(rows.level_N[first]), int(rows.side_N[first])
+            ),
+        )  # fmt: skip
 
 
 @dataclass
