@@ -15,7 +15,7 @@ from psycopg.pq.abc import PGconn, PGresult
 
 from bml.sources._copy_rows import CopyRows
 from bml.sources.pgsession import ServerError, Session
-from bml.types import SourceError
+from bml.types import ConnectionLost, SourceError
 
 _BLOCK_ROWS = 4096  # rows psycopg's wrapper hands over one by one are decoded together
 _PATIENCE_S = 30.0  # silence allowed beyond the statement timeout before the client gives up
@@ -40,7 +40,7 @@ class Transport:
             return self._copy(pgconn, query, decoder)
         except psycopg.Error as error:
             self.session.abandon()
-            raise SourceError(f"{self.session.place}: the connection broke: {self.session.redact(error)}") from None
+            raise ConnectionLost(f"{self.session.place}: the connection broke: {self.session.redact(error)}") from None
         except BaseException:
             self.session.abandon()
             raise
@@ -68,7 +68,7 @@ class Transport:
         while (code := decoder.drain(address, *self.libpq)) == 0:
             self._wait(pgconn, select.POLLIN)
         if code != -1:
-            raise SourceError(
+            raise ConnectionLost(
                 f"{self.session.place}: the stream broke: {self.session.redact(pgconn.get_error_message())}"
             )
 
@@ -101,7 +101,7 @@ class Transport:
         ready = poll.poll(None if limit is None else limit * 1000)
         if not ready:
             waited = time.monotonic() - start
-            raise SourceError(
+            raise ConnectionLost(
                 f"{self.session.place}: no answer for {waited:.0f} s, past the statement timeout: gave up"
             )
         if ready[0][1] & ~select.POLLOUT:
