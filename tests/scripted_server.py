@@ -5,6 +5,8 @@ What GreptimeDB does is taken from its source and documentation, version by vers
 
 from __future__ import annotations
 
+import contextlib
+import re
 import socket
 import struct
 import threading
@@ -44,7 +46,9 @@ def copied(*blocks: bytes, tag: bytes = b"COPY 0") -> bytes:
 def failed(*blocks: bytes, sqlstate: bytes = b"XX000", text: bytes = b"region is gone") -> bytes:
     """A COPY that fails on its way as pgwire tells it: CopyFail from the server, then the error."""
     out = message(b"H", struct.pack(">bh", 1, 6) + b"\0\1" * 6)
-    return out + b"".join(message(b"d", block) for block in blocks) + message(b"f", text + b"\0") + refused(sqlstate, text)
+    return (
+        out + b"".join(message(b"d", block) for block in blocks) + message(b"f", text + b"\0") + refused(sqlstate, text)
+    )
 
 
 def refused(sqlstate: bytes, text: bytes) -> bytes:
@@ -61,7 +65,9 @@ def _report(kind: bytes, severity: bytes, sqlstate: bytes, text: bytes) -> bytes
 
 def table(columns: dict[str, int], rows: list[tuple[str | bytes, ...]], tag: str = "SELECT", code: int = 0) -> bytes:
     """RowDescription, DataRows (text where ``code`` is 0) and CommandComplete."""
-    described = b"".join(n.encode() + b"\0" + struct.pack(">ihihih", 0, 0, oid, 0, -1, code) for n, oid in columns.items())
+    described = b"".join(
+        n.encode() + b"\0" + struct.pack(">ihihih", 0, 0, oid, 0, -1, code) for n, oid in columns.items()
+    )
     out = message(b"T", struct.pack(">h", len(columns)) + described)
     for one in rows:
         cells = [cell.encode() if isinstance(cell, str) else cell for cell in one]
@@ -87,6 +93,7 @@ class Server:
     options: str = ""
     silent_on: str = ""
     close_on: str = ""
+    stalls: bool = False
     select: bytes | None = None
 
 
@@ -109,11 +116,11 @@ class Script(threading.Thread):
                 client, _ = self.listener.accept()
             except OSError:
                 return
-            with client:
-                try:
-                    self.serve(client)
-                except OSError:
-                    continue
+            threading.Thread(target=self.serve_one, args=(client,), daemon=True).start()
+
+    def serve_one(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            self.serve(client)
 
     def stop(self) -> None:
         self.over.set()
@@ -176,6 +183,7 @@ class Script(threading.Thread):
             for at in range(0, len(server.answer), server.piece):
                 client.sendall(server.answer[at : at + server.piece])
             if READY not in server.answer[-6:]:
+                self.over.wait(30 if server.stalls else 0)
                 raise OSError("breaks off")
             return
         client.sendall(self.simple(query))
@@ -189,9 +197,13 @@ class Script(threading.Thread):
         if query.startswith("SET "):
             name = query.split()[1]
             warned = server.settings is None and name in server.unsupported
-            return (notice(f"Unsupported set variable {name}".encode()) if warned else b"") + message(b"C", b"SET\0") + READY
+            return (
+                (notice(f"Unsupported set variable {name}".encode()) if warned else b"")
+                + message(b"C", b"SET\0")
+                + READY
+            )
         if query.startswith("SHOW CREATE TABLE"):
-            made = f"CREATE TABLE IF NOT EXISTS \"depth\" (...)\n\nENGINE=mito\nWITH(\n  {server.options}\n)"
+            made = f'CREATE TABLE IF NOT EXISTS "depth" (...)\n\nENGINE=mito\nWITH(\n  {server.options}\n)'
             return table({"Table": 1043, "Create Table": 1043}, [("depth", made)], "SHOW") + READY
         if query.startswith("SHOW "):
             told = (server.settings or {}).get(query.split()[1], "")
@@ -202,8 +214,8 @@ class Script(threading.Thread):
             cells = [(name, server.tags.get(name, "FIELD")) for name in server.columns]
             return table({"column_name": 1043, "semantic_type": 1043}, list(cells)) + READY
         if query.startswith("SELECT") and "LIMIT 0" in query:
-            wanted = {name: oid for name, oid in server.columns.items() if f'"{name}"' in query.partition(" FROM ")[0]}
-            return table(wanted or server.columns, []) + READY
+            asked = re.findall(r'"(\w+)"', query.partition(" FROM ")[0])
+            return table({name: server.columns[name] for name in asked} or server.columns, []) + READY
         if query.startswith("SELECT") and server.select is not None:
             return server.select + READY
         return refused(b"42601", b"not in the script: " + query.encode())

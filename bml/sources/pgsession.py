@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from bml.sources import pgconnect, pgdialect
 from bml.sources.pgdialect import Dialect
@@ -122,11 +123,10 @@ class Session:
         options = pgconnect.secured(target, insecure=self._insecure)
         try:
             conn = psycopg.connect(
-                self._dsn,
+                make_conninfo(self._dsn, **options),
                 autocommit=True,
                 prepare_threshold=None,
                 connect_timeout=max(2, round(self._connect_timeout_s)),
-                **options,
             )
         except psycopg.Error as error:
             # the chain is cut: a driver's message may repeat parts of the dsn

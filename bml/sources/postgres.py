@@ -74,9 +74,7 @@ def depth_rows(
     resolved = resolve_columns(layout, columns)
     guard = OneSymbol(f"table {table!r}", getattr(data, "symbols", ())) if resolved.symbol is None else None
     return PostgresSource(
-        Session(
-            dsn, statement_timeout_s=statement_timeout_s, connect_timeout_s=connect_timeout_s, insecure=insecure
-        ),
+        Session(dsn, statement_timeout_s=statement_timeout_s, connect_timeout_s=connect_timeout_s, insecure=insecure),
         DepthTable(
             name=(schema, table) if schema else (table,),
             columns=resolved,
@@ -110,6 +108,20 @@ class PostgresSource:
         self._max_rows = max_rows
         self._guard = guard
         self._fields: tuple[Field, ...] | None = None
+
+    @property
+    def session(self) -> Session:
+        """The connection, opened when first used."""
+        return self._session
+
+    @property
+    def table(self) -> DepthTable:
+        """What is read."""
+        return self._table
+
+    def name_of(self, symbol: str) -> str:
+        """What the table calls ``symbol``."""
+        return self._symbols.get(symbol, symbol)
 
     def __enter__(self) -> Self:
         self._session.connection()
