@@ -166,7 +166,7 @@ def _select_fault(conn: psycopg.Connection[Any]) -> str | None:
 
 
 def _refusal(conn: psycopg.Connection[Any], error: psycopg.Error) -> str:
-    """The server's own words; raises again when it is the connection that broke."""
-    if conn.closed or conn.pgconn.status != pq.ConnStatus.OK:
+    """The server's own words; raises again when the connection broke, or the time limit struck."""
+    if conn.closed or conn.pgconn.status != pq.ConnStatus.OK or error.sqlstate == "57014":
         raise error
     return " ".join(str(error.diag.message_primary or error).split())

@@ -244,6 +244,8 @@ class Session:
             )
         if pgconnect.is_lost_state(error.sqlstate):
             return ConnectionLost(f"{what}: the server ended the connection ({error})")
+        if 'first received character was "f"' in str(error):  # a CopyFail: libpq drops the words that follow it
+            return SourceError(f"{what}: the server gave up in the middle of the stream: its own log says why")
         if error.sqlstate == "42501":
             return SourceError(f"{what}: permission denied ({error}): the account needs SELECT on it")
         if error.sqlstate[:2] in {"22", "42"}:

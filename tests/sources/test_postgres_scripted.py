@@ -72,6 +72,7 @@ def test_empty_copy_without_header(reader: str) -> None:
         (copied(HEADER + row(US_2024 - 1), END, tag=b"COPY 1"), SourceError, "outside the asked time"),
         (copied(HEADER, row(US_2024))[:-30], SourceError, "closed the connection|connection"),
         (copied()[:20] + refused(b"XX000", b"region is gone"), SourceError, "region is gone|COPY"),
+        (failed(HEADER + row(US_2024)), SourceError, "gave up in the middle of the stream: its own log says why"),
         (refused(b"0A000", b"COPY is not supported"), SourceError, "COPY is not supported"),
         (message(b"C", b"SELECT 0\0") + READY, SourceError, "answered COPY with COMMAND_OK"),
     ],
