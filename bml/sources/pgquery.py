@@ -15,7 +15,7 @@ from psycopg.postgres import types as pg_types
 from bml.sources.layout import NS_PER_UNIT, Columns, SideValues, TsUnit, did_you_mean
 from bml.sources.pgsession import ServerError, Session
 from bml.sources.pgtraps import refuse_lossy
-from bml.types import BmlError, DataError
+from bml.types import BmlError, ConfigError, DataError
 
 _WIRES = {21: "int2", 23: "int4", 20: "int8", 700: "float4", 701: "float8", 1114: "timestamp", 1184: "timestamp",
           16: "bool", 25: "text", 1043: "text", 1042: "text", 19: "text"}  # fmt: skip
@@ -53,6 +53,15 @@ class DepthTable:
     ts_unit: TsUnit | None
     first_level: int
     depth: int | None
+
+    def __post_init__(self) -> None:
+        c = self.columns
+        for name in (*self.name, c.ts, c.symbol, c.level, c.side, *c.numbers, c.batch, c.sequence):
+            if name is not None:
+                _check_text(name, "the name of a table or column")
+        for value in (self.sides.bid, self.sides.ask):
+            if isinstance(value, str):
+                _check_text(value, "side_values")
 
     @property
     def label(self) -> str:
@@ -102,6 +111,7 @@ class DepthTable:
             ts + sql.SQL(" < ") + self._time_literal(stop_ns),
         ]
         if self.columns.symbol is not None:
+            _check_text(symbol, "a symbol")
             conditions.insert(0, sql.Identifier(self.columns.symbol) + sql.SQL(" = ") + sql.Literal(symbol))
         return conditions
 
@@ -178,6 +188,12 @@ class DepthTable:
         except ServerError:
             return ""  # only a hint is lost; the error that led here is raised
         return did_you_mean(self.name[-1], sorted(str(name) for (name,) in found))
+
+
+def _check_text(text: str, what: str) -> None:
+    """ConfigError for what no SQL text can hold, quoted or not; everything else is only quoted."""
+    if "\0" in text or (not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text)):
+        raise ConfigError(f"{what} cannot be {text!r}: it holds a NUL or half a character")
 
 
 def _selected(field: Field) -> sql.Composable:

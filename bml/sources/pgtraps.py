@@ -145,12 +145,17 @@ def _greptimedb(session: Session, table: DepthTable) -> tuple[Trap, ...]:
 
 
 def _postgres(session: Session, table: DepthTable) -> tuple[Trap, ...]:
-    """Only an index to be missed; views and foreign tables have none of their own."""
+    """Rows a policy hides, and an index to be missed; views and foreign tables have none of their own."""
     conn = session.connection()
     name = sql.Literal(sql.Identifier(*table.name).as_string(conn))
-    kind = session.rows(sql.SQL("SELECT relkind FROM pg_class WHERE oid = to_regclass({})").format(name).as_bytes(conn))
-    if not kind or kind[0][0] not in ("r", "p", "m", b"r", b"p", b"m"):
-        return ()
+    about = sql.SQL("SELECT relkind::text, relrowsecurity FROM pg_class WHERE oid = to_regclass({})").format(name)
+    kinds = session.rows(about.as_bytes(conn))
+    traps: list[Trap] = []
+    if any(row_security for _, row_security in kinds):
+        told = f"table {table.label} has row security: rows a policy hides are missing without a word"
+        traps.append(Trap(name="row security", severity="warn", told=told))
+    if not kinds or kinds[0][0] not in ("r", "p", "m"):
+        return tuple(traps)
     found = session.rows(
         sql.SQL(
             "SELECT i.indexrelid, a.attname FROM pg_index i CROSS JOIN LATERAL "
@@ -167,7 +172,7 @@ def _postgres(session: Session, table: DepthTable) -> tuple[Trap, ...]:
     c = table.columns
     wanted = [column for column in (c.symbol, c.ts) if column is not None]
     if any(set(columns[: len(wanted)]) == set(wanted) for columns in indexes.values()):
-        return ()
+        return tuple(traps)
     statement = sql.SQL("CREATE INDEX ON {} ({})").format(
         sql.Identifier(*table.name), sql.SQL(", ").join(map(sql.Identifier, wanted))
     )
@@ -175,4 +180,4 @@ def _postgres(session: Session, table: DepthTable) -> tuple[Trap, ...]:
         f"table {table.label} has no index that begins with {' and '.join(wanted)}, so each day is looked for in the "
         f"whole table:  {statement.as_string(conn)}"
     )
-    return (Trap(name="index", severity="hint", told=told),)
+    return (*traps, Trap(name="index", severity="hint", told=told))
