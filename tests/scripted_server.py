@@ -75,6 +75,13 @@ def table(columns: dict[str, int], rows: list[tuple[str | bytes, ...]], tag: str
     return out + message(b"C", f"{tag} {len(rows)}\0".encode())
 
 
+def selected(*levels: int, bid_px: float = 1.0) -> bytes:
+    """What :func:`row` says of each level, as a SELECT by the extended protocol gives it."""
+    columns = {name: COLUMNS[name] for name in ("ts", "level", "bid_px", "bid_qty", "ask_px", "ask_qty")}
+    numbers = tuple(struct.pack(">d", x) for x in (bid_px, 2.0, 3.0, 4.0))
+    return table(columns, [(struct.pack(">q", US_2024), struct.pack(">i", one), *numbers) for one in levels], code=1)
+
+
 @dataclass
 class Server:
     """What the script says. ``settings`` is what SHOW answers; None: SET is a NOTICE only, as in GreptimeDB."""
@@ -89,12 +96,14 @@ class Server:
     cleartext: bool = False
     copy_binary: bool = True
     known_copy: bytes = KNOWN_BYTES
+    known_values: tuple[bytes, ...] = KNOWN_VALUES
     tags: dict[str, str] | None = field(default_factory=lambda: dict(TAGS))
     options: str = ""
     silent_on: str = ""
     close_on: str = ""
     stalls: bool = False
     select: bytes | None = None
+    cut: bool = False  # the SELECT's answer stops where it stops
 
 
 class Script(threading.Thread):
@@ -155,7 +164,7 @@ class Script(threading.Thread):
             elif kind == b"P":
                 parsed = body.split(b"\0")[1].decode()
             elif kind == b"S":
-                client.sendall(self.extended(parsed))
+                self.send(client, self.extended(parsed))
 
     def receive(self, client: socket.socket) -> tuple[bytes, bytes]:
         kind = self.take(client, 1)
@@ -180,13 +189,17 @@ class Script(threading.Thread):
         if server.close_on and query.startswith(server.close_on):
             raise OSError("hangs up")
         if query.startswith("COPY") and query != KNOWN_COPY.decode():
-            for at in range(0, len(server.answer), server.piece):
-                client.sendall(server.answer[at : at + server.piece])
-            if READY not in server.answer[-6:]:
-                self.over.wait(30 if server.stalls else 0)
-                raise OSError("breaks off")
-            return
-        client.sendall(self.simple(query))
+            self.send(client, server.answer)
+        else:
+            client.sendall(self.simple(query))
+
+    def send(self, client: socket.socket, answer: bytes) -> None:
+        """In pieces; hangs up after an answer that does not end as answers do."""
+        for at in range(0, len(answer), self.server.piece):
+            client.sendall(answer[at : at + self.server.piece])
+        if READY not in answer[-6:]:
+            self.over.wait(30 if self.server.stalls else 0)
+            raise OSError("breaks off")
 
     def simple(self, query: str) -> bytes:
         server = self.server
@@ -224,9 +237,10 @@ class Script(threading.Thread):
         self.seen.append(query)
         begin = message(b"1") + message(b"2")
         if query == KNOWN_SELECT.decode():
-            return begin + table({"a": 701, "b": 23}, [KNOWN_VALUES], code=1) + READY
+            return begin + table({"a": 701, "b": 23}, [self.server.known_values], code=1) + READY
         if self.server.select is not None:
-            return begin + self.server.select + READY
+            ends = self.server.select.endswith(READY) or self.server.cut
+            return begin + self.server.select + (b"" if ends else READY)
         return refused(b"42601", b"not in the script: " + query.encode())
 
 

@@ -25,7 +25,6 @@ KNOWN_BYTES = (
 )
 
 _VERSION = re.compile(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?")
-_CHUNKED_SINCE = 170000  # libpq
 _UNSUPPORTED = "unsupported set variable"  # GreptimeDB's NOTICE, after which SET reports success all the same
 
 
@@ -34,7 +33,7 @@ class Dialect:
     """One server's abilities.
 
     Measured: ``copy_binary`` (binary COPY gives the known bytes), ``chunked`` (binary results of the extended
-    protocol do, and this libpq hands them over in chunks), ``cancel`` (there is a key to cancel with),
+    protocol do, so rows can come by SELECT), ``cancel`` (there is a key to cancel with),
     ``read_only`` and ``statement_timeout`` (the SET was believed only after the server said so).
     From the version: ``streams_portal`` (a result is sent as it is made, not gathered first),
     ``shifts_timestamps`` (by the session's time zone, which is therefore UTC), ``cleartext_only`` (passwords),
@@ -160,8 +159,6 @@ def _select_fault(conn: psycopg.Connection[Any]) -> str | None:
     got = tuple(bytes(result.get_value(0, i) or b"") for i in range(2))
     if got != KNOWN_VALUES or (result.fformat(0), result.fformat(1)) != (1, 1):
         return "the known answer has other bytes"
-    if pq.version() < _CHUNKED_SINCE or not hasattr(conn.pgconn, "set_chunked_rows_mode"):
-        return "libpq is older than 17: no chunks"
     return None
 
 

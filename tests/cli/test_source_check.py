@@ -15,7 +15,7 @@ from bml.cli import diagnosis
 from tests.cli.test_cli_commands import invoke
 from tests.depth_frames import paired_frame
 from tests.scripted_server import END as TRAILER
-from tests.scripted_server import HEADER, US_2024, Script, Server, copied, failed, row, table
+from tests.scripted_server import HEADER, US_2024, Script, Server, copied, failed, row, selected
 
 LoadTable = Callable[..., None]
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
@@ -130,21 +130,9 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         script.stop()
 
 
-def _select(*levels: int, bid_px: float = 1.0) -> bytes:
-    """The rows of ``row(US_2024, level)`` as a SELECT in binary gives them."""
-    columns = {"ts": 1114, "level": 23, "bid_px": 701, "bid_qty": 701, "ask_px": 701, "ask_qty": 701}
-    import struct
-
-    rows = [
-        (struct.pack(">q", US_2024), struct.pack(">i", level), *(struct.pack(">d", x) for x in (bid_px, 2.0, 3.0, 4.0)))
-        for level in levels
-    ]
-    return table(columns, rows, code=1)
-
-
 def test_a_greptimedb(play: Any) -> None:
     answer = copied(HEADER + row(US_2024), row(US_2024, 2), TRAILER, tag=b"COPY 2")
-    code, out = play(Server(answer=answer, select=_select(2, 1)))
+    code, out = play(Server(answer=answer, select=selected(2, 1)))
     assert code == 0, out
     assert "GreptimeDB 1.1.0 at 127.0.0.1" in lines(out, "server")[0]
     assert "source and documents only" in lines(out, "server")[0]
@@ -157,12 +145,20 @@ def test_a_greptimedb(play: Any) -> None:
     assert "2 rows" in lines(out, "minute")[0]
 
 
+def test_a_greptimedb_without_copy(play: Any) -> None:
+    code, out = play(Server(version=b"16.3-greptimedb-0.17.2", copy_binary=False, select=selected(2, 1)))
+    assert code == 0, out
+    assert lines(out, "copy")[0].startswith("note  copy         no: sql parser error")
+    assert "bml sets UTC" in lines(out, "trap")[2]
+    assert "2 rows" in lines(out, "minute")[0]
+
+
 @pytest.mark.parametrize(
     ("server", "what", "told"),
     [
-        (Server(answer=copied(HEADER + row(US_2024), TRAILER, tag=b"COPY 1"), select=_select(1, bid_px=1.5)), "minute",
+        (Server(answer=copied(HEADER + row(US_2024), TRAILER, tag=b"COPY 1"), select=selected(1, bid_px=1.5)), "minute",
          "DIFFERENT: number 1 differs in 1 of 1 rows"),
-        (Server(answer=copied(HEADER + row(US_2024), TRAILER, tag=b"COPY 1"), select=_select(1, 2)), "minute",
+        (Server(answer=copied(HEADER + row(US_2024), TRAILER, tag=b"COPY 1"), select=selected(1, 2)), "minute",
          "1 rows by the source's path, 2 by SELECT"),
         (Server(tags={"symbol": "TAG", "ts": "TIMESTAMP"}), "trap", "keeps one row for each (symbol, ts)"),
         (Server(answer=failed()), "source", "gave up in the middle of the stream"),

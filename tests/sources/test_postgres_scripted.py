@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import pytest
 
-from bml.sources.pgdialect import KNOWN_BYTES, KNOWN_COPY, by_version
-from bml.sources.pgtraps import server_traps
 from bml.types import ConnectionLost, DataError, SourceError
 from tests.scripted_server import (
-    COLUMNS,
     END,
     HEADER,
     READY,
@@ -26,12 +24,13 @@ from tests.scripted_server import (
     refused,
     row,
     scripted,
+    selected,
 )
 
 
-@pytest.fixture(params=["libpq", "psycopg"])
+@pytest.fixture(params=["copy", "portable"])
 def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "psycopg":
+    if request.param == "portable":
         monkeypatch.setattr("bml.sources.pgcopy._libpq", lambda: None)
     return str(request.param)
 
@@ -74,7 +73,7 @@ def test_empty_copy_without_header(reader: str) -> None:
         (copied()[:20] + refused(b"XX000", b"region is gone"), SourceError, "region is gone|COPY"),
         (failed(HEADER + row(US_2024)), SourceError, "gave up in the middle of the stream: its own log says why"),
         (refused(b"0A000", b"COPY is not supported"), SourceError, "COPY is not supported"),
-        (message(b"C", b"SELECT 0\0") + READY, SourceError, "answered COPY with COMMAND_OK"),
+        (message(b"C", b"SELECT 0\0") + READY, SourceError, "answered with COMMAND_OK"),
     ],
 )
 def test_broken_answers(reader: str, answer: bytes, error: type[Exception], told: str) -> None:
@@ -94,74 +93,6 @@ def test_a_server_that_stays_writable_is_refused() -> None:
         source,
     ):
         pass
-
-
-#: version string -> its numbers, and what it does
-VERSIONS = [
-    (b"16.3-greptimedb-0.9.4", (0, 9, 4), "no_copy streams shifts clear"),
-    (b"16.3-greptimedb-0.17.2", (0, 17, 2), "no_copy streams shifts clear"),
-    (b"16.3-greptimedb-1.0.0-rc.2", (1, 0, 0), "streams clear accounts"),
-    (b"16.3-greptimedb-1.0.3", (1, 0, 3), "streams clear accounts"),
-    (b"16.3-greptimedb-1.1.2", (1, 1, 2), "clear accounts"),
-    (b"16.3-GreptimeDB-v1.2.0-beta.2", (1, 2, 0), "accounts"),
-    (b"16.3-greptimedb-nightly", (), "accounts"),
-]
-
-
-@pytest.mark.parametrize(("version", "numbers", "does"), VERSIONS, ids=[one[0].decode() for one in VERSIONS])
-def test_each_greptimedb_is_known_by_its_version(version: bytes, numbers: tuple[int, ...], does: str) -> None:
-    want = does.split()
-    with playing(Server(version=version, copy_binary="no_copy" not in want)) as (source, script):
-        dialect = source.session.dialect
-        traps = {trap.name for trap in server_traps(dialect)}
-    assert dialect.is_greptimedb
-    assert dialect.version == numbers
-    assert dialect.copy_binary is ("no_copy" not in want) is by_version(version.decode()).copy_binary
-    assert dialect.chunked
-    assert dialect.streams_portal is ("streams" in want)
-    assert dialect.shifts_timestamps is ("shifts" in want) is ("time zone" in traps)
-    assert dialect.cleartext_only is ("clear" in want) is ("password" in traps)
-    assert dialect.read_only_accounts is ("accounts" in want)
-    assert not dialect.cancel
-    assert not dialect.read_only
-    assert {"read-only", "cancel"} <= traps
-    assert script.seen.count(KNOWN_COPY.decode()) == 1
-
-
-def test_a_setting_that_only_warns_has_failed() -> None:
-    server = Server(unsupported=("default_transaction_read_only", "statement_timeout", "timezone"))
-    with playing(server) as (source, script):
-        dialect = source.session.dialect
-    assert (dialect.read_only, dialect.statement_timeout) == (False, False)
-    assert "statement_timeout: Unsupported set variable statement_timeout" in dialect.notes
-    assert any(trap.name == "time limit" for trap in server_traps(dialect))
-    assert not any(query.startswith("SHOW") for query in script.seen)
-
-
-@pytest.mark.parametrize("setting", ["timezone", "statement_timeout", "default_transaction_read_only"])
-def test_postgres_must_say_that_a_setting_is_set(setting: str) -> None:
-    server = postgres()
-    assert server.settings is not None
-    server.settings[setting] = "something else"
-    with playing(server) as (source, _), pytest.raises(SourceError, match=r"something else.*refusing to go on"), source:
-        pass
-
-
-@pytest.mark.parametrize(
-    ("sent", "told"),
-    [
-        (HEADER + END, "43 bytes came as 21, different from byte 19"),
-        (KNOWN_BYTES[:-2], "43 bytes came as 41"),
-        (KNOWN_BYTES[:27] + b"\x3f" + KNOWN_BYTES[28:], "43 bytes came as 43, different from byte 27"),
-        (b"1.5,7\n", "43 bytes came as 6"),
-    ],
-)
-def test_copy_is_believed_for_its_known_bytes_only(sent: bytes, told: str) -> None:
-    with playing(Server(known_copy=sent)) as (source, _):
-        dialect = source.session.dialect
-    assert not dialect.copy_binary
-    assert dialect.chunked
-    assert any(note.startswith("binary COPY: the known answer") and told in note for note in dialect.notes)
 
 
 def test_no_cancel_is_sent_without_a_key() -> None:
@@ -257,47 +188,41 @@ def test_an_unsigned_level_arrives_as_numeric_and_is_cast() -> None:
     assert 'CAST("level" AS BIGINT)' in script.seen[-1]
 
 
-APPEND = "append_mode = 'true'"
+def old(select: bytes, **changes: Any) -> Server:
+    """A GreptimeDB that does not copy out."""
+    return Server(**({"version": b"16.3-greptimedb-0.17.2", "copy_binary": False, "select": select} | changes))
+
+
+@pytest.mark.parametrize("piece", [1, 7, 8192])
+def test_a_server_that_refuses_copy_is_read_in_chunks(piece: int) -> None:
+    with playing(old(selected(2, 1, 3), piece=piece)) as (source, script), source:
+        assert source.describe()["reader"] == "chunked"
+        rows = read(source)
+    assert rows.level_N.tolist() == [2, 1, 3]
+    assert rows.ts_ns_N.tolist() == [START] * 3
+    assert [column.tolist() for column in rows.columns] == [[x] * 3 for x in (1.0, 2.0, 3.0, 4.0)]
+    assert not any(query.startswith('COPY (SELECT "') for query in script.seen)
 
 
 @pytest.mark.parametrize(
-    ("tags", "options", "told"),
+    ("server", "error", "told"),
     [
-        ({"symbol": "TAG", "ts": "TIMESTAMP"}, "", r"keeps one row for each \(symbol, ts\).*differ in level only"),
-        ({"level": "TAG", "ts": "TIMESTAMP"}, "", "differ in symbol only"),
-        ({"ts": "TIMESTAMP"}, "append_mode = 'false'", "differ in symbol and level only"),
-        ({"ts": "TIMESTAMP"}, APPEND, None),
-        ({"ts": "TIMESTAMP"}, "'merge_mode' = 'last_row',\n  'append_mode'='true'", None),
-        ({"symbol": "TAG", "level": "TAG", "ts": "TIMESTAMP"}, "", None),
-        ({"symbol": "TAG", "level": "TAG", "ts": "TIMESTAMP"}, "merge_mode = 'last_non_null'", None),
-        (None, "", None),
+        (old(selected(1, 2)[:-60], cut=True), ConnectionLost, "connection"),
+        (old(selected(1, 2)[:-90], cut=True), ConnectionLost, "connection"),
+        (old(selected(1, 2)[:-14] + refused(b"XX000", b"region is gone")), SourceError, "region is gone"),
+        (old(refused(b"42501", b"no")), SourceError, "needs SELECT"),
+        (old(selected(1, 0)), DataError, "level is 0"),
+        (old(b"", known_copy=b"", close_on="SELECT"), ConnectionLost, "connection"),
     ],
 )
-def test_tables_that_keep_one_level_are_refused(
-    tags: dict[str, str] | None, options: str, told: str | None, caplog: pytest.LogCaptureFixture
-) -> None:
-    server = Server(answer=copied(HEADER + row(US_2024), END, tag=b"COPY 1"), tags=tags, options=options)
-    with playing(server) as (source, script):
-        if told is None:
-            assert read(source).n_rows == 1
-            warned = [record.getMessage() for record in caplog.records]
-            if APPEND in options or "append_mode'='" in options:
-                assert "columns.batch" in warned[0]
-            elif "last_non_null" in options:
-                assert "use last_row" in warned[0]
-            elif tags is None:
-                assert "check its keys by hand" in warned[0]
-            else:
-                assert warned == []
-            return
-        with pytest.raises(DataError, match=told) as caught:
-            read(source)
-        assert 'TIME INDEX ("ts"), PRIMARY KEY ("symbol", "level"))' in str(caught.value)
-        assert not any(query.startswith('COPY (SELECT "') for query in script.seen)
+def test_broken_chunks(server: Server, error: type[Exception], told: str) -> None:
+    with playing(server) as (source, _), pytest.raises(error, match=told) as caught:
+        read(source)
+    assert isinstance(caught.value, ConnectionLost) is (error is ConnectionLost)
+    assert "canary" not in str(caught.value)
 
 
-def test_an_append_table_with_a_batch_column_is_right(caplog: pytest.LogCaptureFixture) -> None:
-    columns = COLUMNS | {"batch": 20}
-    with playing(Server(columns=columns, options=APPEND), columns={"batch": "batch"}) as (source, _):
-        assert source.table.probe(source.session)
-    assert caplog.records == []
+def test_no_way_to_read_at_all() -> None:
+    server = Server(copy_binary=False, known_values=(b"1.5", b"7"))
+    with playing(server) as (source, _), pytest.raises(SourceError, match=r"no way to read rows: .*other bytes"):
+        read(source)
