@@ -71,6 +71,10 @@ def doctor(
     Kernels, GPU, packages, disk, and the database (of BML_DSN, or of --config). With --source the database alone:
     what its server can do, what its table hides, and one minute of rows read by two paths and compared.
     """
+    if source is not None and config is not None:
+        from bml.types import ConfigError
+
+        raise ConfigError("give --source or --config, not both: --source examines the database alone")
     if source is not None:
         from bml.cli import source_check
 
@@ -84,8 +88,12 @@ def doctor(
     cfg = options.load(config, set_, ("collect",)) if config else None
     root = cfg.store.root if cfg is not None else Path("bml-store").absolute()
     found.append(_disk(root))
-    dsn = cfg.collect.params.get("dsn") if cfg is not None else os.environ.get("BML_DSN")
-    found.append(_database(dsn, insecure or (cfg is not None and cfg.collect.params.get("insecure") is True)))
+    if cfg is None:
+        by_libpq = any(name in os.environ for name in ("PGHOST", "PGHOSTADDR", "PGSERVICE"))
+        dsn = os.environ.get("BML_DSN") or ("" if by_libpq else None)
+    else:
+        dsn, insecure = cfg.collect.params.get("dsn"), insecure or cfg.collect.params.get("insecure") is True
+    found.append(_database(dsn, insecure))
     return _report(found, {}, json)
 
 
@@ -167,8 +175,7 @@ def _disk(root: Path) -> Finding:
 
 
 def _database(dsn: Any, insecure: bool) -> Finding:
-    by_libpq = any(name in os.environ for name in ("PGHOST", "PGHOSTADDR", "PGSERVICE"))
-    if not (isinstance(dsn, str) and dsn) and not by_libpq:
+    if not isinstance(dsn, str):
         return Finding("database", "note", "not checked: set BML_DSN or PGHOST, or name a configuration with --config")
     from bml.types import BmlError
 
@@ -178,7 +185,7 @@ def _database(dsn: Any, insecure: bool) -> Finding:
         return Finding("database", "bad", "needs psycopg:  pip install 'bml[postgres]'", exits.FAILED)
     try:
         limits = {"statement_timeout_s": CONNECT_S, "connect_timeout_s": CONNECT_S}
-        with Session(dsn or "", **limits, insecure=insecure) as session:
+        with Session(dsn, **limits, insecure=insecure) as session:
             return Finding("database", "ok", f"{session.place}: {session.server or 'connected'}")
     except BmlError as error:
         return Finding("database", "bad", str(error), error.exit_code)

@@ -35,7 +35,8 @@ _LOST_WORDS = (
     *map(os.strerror, _LOST_ERRNO), "server closed the connection", "connection is closed", "the connection is lost",
     "timeout expired", "could not receive data", "could not send data", "failed to resolve host",
     "could not translate host name", "Is the server running", "SSL SYSCALL error", "unexpected eof",
-    "the database system is", "too many clients", "connection slots are reserved", "terminating connection",
+    "the database system is", "too many clients", "too many connections", "connection slots are reserved",
+    "terminating connection",
 )  # fmt: skip
 _LOST_STATES = ("08", "57P", "53300")  # connection exceptions, the server stops or starts, too many connections
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import yaml
 
-from bml.cli import diagnosis
 from tests.cli.test_cli_commands import invoke
 from tests.depth_frames import paired_frame
 from tests.scripted_server import END as TRAILER
@@ -224,12 +223,31 @@ def test_a_source_that_is_no_database(tmp_path: Path) -> None:
     assert "examines sources.postgres.depth_rows, and stages.collect is sources.files.depth_rows" in err
 
 
-def test_libpq_environment_is_enough(monkeypatch: pytest.MonkeyPatch, postgres_dsn: str) -> None:
+def test_source_or_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BML_DSN", "postgresql://127.0.0.1:1/d")
+    code, _, err = invoke("doctor", "--source", config(tmp_path), "--config", config(tmp_path))
+    assert code == 2
+    assert "not both" in err
+
+
+def test_libpq_environment_is_enough(monkeypatch: pytest.MonkeyPatch, postgres_dsn: str, tmp_path: Path) -> None:
     from psycopg.conninfo import conninfo_to_dict
 
-    assert diagnosis._database(None, False).state == "note"
-    parts = conninfo_to_dict(postgres_dsn)
-    monkeypatch.setenv("PGHOST", str(parts["host"]))
+    def database(*arguments: str | Path) -> str:
+        found = json.loads(invoke("doctor", "--json", *arguments)[1])["findings"]
+        (state,) = (one["state"] for one in found if one["what"] == "database")
+        return str(state)
+
+    monkeypatch.chdir(tmp_path)
+    assert database() == "note"
+    monkeypatch.setenv("PGHOST", str(conninfo_to_dict(postgres_dsn)["host"]))
     monkeypatch.setenv("PGUSER", "postgres")
     monkeypatch.setenv("PGDATABASE", "postgres")
-    assert diagnosis._database(None, False).state == "ok"
+    assert database() == "ok"
+    tree = yaml.safe_load(config(tmp_path).read_text())
+    tree["stages"]["collect"]["with"]["dsn"] = ""
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(tree))
+    assert database("--config", tmp_path / "c.yaml") == "ok"
+    tree["stages"]["collect"] = {"fn": "sources.files.depth_rows", "with": {"path": str(tmp_path / "x.parquet")}}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(tree))
+    assert database("--config", tmp_path / "c.yaml") == "note"

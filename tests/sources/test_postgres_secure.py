@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 import threading
 import time
@@ -238,6 +239,58 @@ def test_a_role_that_may_only_read_suffices(postgres_dsn: str, load_table: LoadT
         conn.execute("GRANT SELECT ON least TO bml_reader")
     with depth_rows(dsn=postgres_dsn.replace("postgres:@", "bml_reader:@"), table="least") as source:
         assert source.read("BTCUSDT", START, STOP).n_rows == 12
+
+
+def test_what_may_pass_by_itself(postgres_dsn: str, tmp_path: Path) -> None:
+    """Refused, closed, silent, full: lost. A wrong name or word: not."""
+    with psycopg.connect(postgres_dsn, autocommit=True) as conn:
+        conn.execute("DO $$ BEGIN CREATE ROLE crowd LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+        conn.execute("ALTER ROLE crowd CONNECTION LIMIT 0")
+    with socket.create_server(("127.0.0.1", 0)) as silent, socket.create_server(("127.0.0.1", 0)) as closing:
+
+        def close() -> None:
+            for _ in range(2):  # libpq asks again without TLS
+                closing.accept()[0].close()
+
+        threading.Thread(target=close, daemon=True).start()
+        lost = {
+            "host=127.0.0.1 port=1": "refused",
+            f"host={tmp_path}/none": "No such file",
+            "host=nowhere.invalid": "resolve",
+            f"host=127.0.0.1 port={silent.getsockname()[1]}": "timeout",
+            f"host=127.0.0.1 port={closing.getsockname()[1]}": "closed|reset",
+            postgres_dsn.replace("postgres:@", "crowd:@"): "too many connections for role",
+        }
+        for dsn, told in lost.items():
+            with pytest.raises(ConnectionLost, match=told):
+                session(dsn, connect_timeout_s=2.0, insecure=True).connection()
+    for dsn in (postgres_dsn.replace("postgres:@", "nobody:@"), postgres_dsn.replace("/postgres?", "/none?")):
+        with pytest.raises(SourceError, match="does not exist") as caught:
+            session(dsn).connection()
+        assert not isinstance(caught.value, ConnectionLost)
+
+
+def test_a_backend_that_is_ended_is_lost_and_found(postgres_dsn: str, load_table: LoadTable) -> None:
+    execute = "SELECT pg_terminate_backend(%s)"
+    with psycopg.connect(postgres_dsn, autocommit=True) as conn:
+        conn.execute("DROP VIEW IF EXISTS slowly")
+        load_table(paired_frame(40, 6, ("BTCUSDT",)), "slowed")
+        conn.execute(
+            "CREATE VIEW slowly AS SELECT s.* FROM slowed s, LATERAL (SELECT pg_sleep(0.05) WHERE s.level > 0) p"
+        )
+        with depth_rows(dsn=postgres_dsn, table="slowly") as source:
+            pid = source.session.connection().info.backend_pid
+            killer = threading.Timer(0.5, lambda: conn.execute(execute, (pid,)))
+            killer.start()
+            with pytest.raises(ConnectionLost, match=r"slowly, BTCUSDT: the server ended the connection|broke"):
+                source.read("BTCUSDT", START, STOP)
+            killer.join()
+            pid = source.session.connection().info.backend_pid  # another one
+            conn.execute(execute, (pid,))
+            with pytest.raises(ConnectionLost):
+                source.session.rows(b"SELECT 1")
+            assert source.session.rows(b"SELECT 1") == [(1,)]
+        conn.execute("DROP VIEW slowly")
 
 
 def test_silence_is_noticed_by_the_client(postgres_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
