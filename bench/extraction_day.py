@@ -72,6 +72,7 @@ def load(dsn: str, n_times: int, levels: int, order: str = "time-major") -> None
                 stored["batch_n"], stored["batch"] = 8, 1
                 copy.write(stored.tobytes())
             copy.write(b"\xff\xff")
+        conn.execute(sql.SQL("CREATE INDEX ON {} (symbol, ts)").format(sql.Identifier(TABLE)))
         conn.execute(sql.SQL("VACUUM ANALYZE {}").format(sql.Identifier(TABLE)))
 
 

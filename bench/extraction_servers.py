@@ -102,7 +102,9 @@ class Replay:
         stream = client.makefile("rb")
         while struct.unpack(">i", stream.read(struct.unpack(">i", stream.read(4))[0] - 4)[:4])[0] != 196608:
             client.sendall(b"N")  # no TLS, no GSS
-        status = b"".join(_message(b"S", text) for text in (b"server_version\015.0\0", b"client_encoding\0UTF8\0"))
+        status = b"".join(
+            _message(b"S", text) for text in (b"server_version\x0015.0\x00", b"client_encoding\x00UTF8\x00")
+        )
         client.sendall(_message(b"R", struct.pack(">i", 0)) + status + _message(b"K", bytes(8)) + _READY)
         query = ""
         while kind := stream.read(1):

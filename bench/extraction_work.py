@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import os
 import re
 import resource
 import socket
@@ -84,19 +85,17 @@ def columns(given: Given) -> Callable[[], Result]:
 def day(given: Given, **options: Any) -> Callable[[], Result]:
     """bml, from the server to an aligned and binned day in HDF5."""
     from bml import config
-    from bml.book.days import DayBuilder
+    from bml.book.days import DayBuilder, Learned
     from bml.book.store import DayStore
 
     folder = Path(tempfile.mkdtemp(prefix="bml-bench-day-"))
     text = (Path(__file__).with_name("extraction.yaml")).read_text()
     path = folder / "day.yaml"
     path.write_text(text.replace("TABLE", TABLE).replace("LEVELS", str(given.levels)).replace("FOLDER", str(folder)))
-    import os
-
     os.environ["BML_DSN"] = given.dsn
     cfg = config.load(path)
     source = _source(given)
-    learned = {"book.depth.adaptive": {"edges": [*range(51), *range(145, given.levels + 1, 95)]}}
+    learned: Learned = {"book.depth.adaptive": {"edges": [*range(51), *range(145, given.levels + 1, 95)]}}
     builder = DayBuilder(cfg, source, learned, **options)
     store = DayStore(folder, "0" * 16)
 
@@ -251,14 +250,14 @@ def main() -> None:
     used, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     result = run()
     wall, now = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)
-    told = {
+    told: dict[str, Any] = {
         "wall": wall,
         "cpu": now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime,
         "rss": before,
         "peak": _status("VmHWM"),
     }
     if isinstance(result, np.ndarray):
-        told |= {"bytes": result.nbytes, "digest": hashlib.blake2b(np.ascontiguousarray(result)).hexdigest()[:16]}
+        told |= {"bytes": result.nbytes, "digest": hashlib.blake2b(result.tobytes()).hexdigest()[:16]}
     elif isinstance(result, int):
         told["count"] = result
     print(json.dumps(told))

@@ -12,6 +12,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -41,6 +42,9 @@ class Session:
     ``insecure`` lets a password go in clear text and another machine answer without a certificate. ``dialect`` is
     what the server can do, known from the first connection on.
     """
+
+    #: a session that writes says False; everything else about connecting is the same for it
+    READ_ONLY = True
 
     def __init__(
         self, dsn: str, *, statement_timeout_s: float, connect_timeout_s: float, insecure: bool = False
@@ -141,23 +145,26 @@ class Session:
         try:
             with self._limit(conn, PATIENCE_S):
                 settings = self._settings(conn)
-                self._dialect = pgdialect.probe(conn, self.server, settings)
+                found = pgdialect.probe(conn, self.server, settings)
+                self._dialect = replace(found, read_only=found.read_only and self.READ_ONLY)
         except psycopg.Error as error:
             raise self._broke(error, "cannot set up the session") from None
         if self.is_greptimedb:
             return  # knows no read-only session: an account with the right to read only does it there
         for name, fault in settings.items():
             if fault is not None:
-                what = "make the session read-only" if name.endswith("read_only") else f"take {name}"
+                is_read_only = name.endswith("read_only") and self.READ_ONLY
+                what = "make the session read-only" if is_read_only else f"take {name}"
                 raise SourceError(f"{self.place}: the server did not {what} ({fault}); refusing to go on")
 
     def _settings(self, conn: psycopg.Connection[Any]) -> dict[str, str | None]:
         """Each setting of a session with what was wrong with it; believed only when SHOW says so on PostgreSQL."""
         timeout_ms = math.ceil(self.statement_timeout_s * 1000)
+        read_only = "on" if self.READ_ONLY else "off"
         wanted = {
             "timezone": ("'UTC'", "UTC"),  # else old GreptimeDB, and views that cast, shift times
             "statement_timeout": (str(timeout_ms), str(timeout_ms)),
-            "default_transaction_read_only": ("on", "on"),
+            "default_transaction_read_only": (read_only, read_only),
         }
         faults = {}
         for name, (value, shown) in wanted.items():

@@ -219,6 +219,16 @@ def test_the_time_limit_is_the_one_asked_for(postgres_dsn: str, seconds: float, 
         assert one.rows(b"SHOW default_transaction_read_only") == [("on",)]
 
 
+def test_a_session_that_writes_says_so(postgres_dsn: str) -> None:
+    class WriteSession(Session):
+        READ_ONLY = False
+
+    dsn = f"{postgres_dsn}&options=-c%20default_transaction_read_only%3Don"
+    with WriteSession(dsn, statement_timeout_s=5.0, connect_timeout_s=5.0) as one:
+        assert one.rows(b"SHOW default_transaction_read_only") == [("off",)]
+        assert not one.dialect.read_only
+
+
 def test_a_time_limit_below_a_millisecond_is_not_no_limit(postgres_dsn: str) -> None:
     with (
         pytest.raises((SourceError, ServerError), match="statement timeout"),
