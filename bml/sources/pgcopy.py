@@ -47,6 +47,12 @@ class Transport:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.libpq = _libpq()
+        #: the way the last connection took; "" before the first
+        self.taken: Way | Literal[""] = ""
+
+    def connect(self) -> None:
+        """Connect, and settle the way rows will come."""
+        self.taken = self.way
 
     @property
     def way(self) -> Way:
@@ -70,7 +76,8 @@ class Transport:
         When anything goes wrong the query is cancelled and the connection closed. Raises ServerError for a refusal,
         SourceError when the connection breaks or stays silent, and what the decoder raises.
         """
-        if self.way != "chunked":
+        self.connect()
+        if self.taken != "chunked":
             return self.copy(f"COPY ({query(start_ns, stop_ns)}) TO STDOUT (FORMAT BINARY)".encode(), decoder)
         starts = range(start_ns, stop_ns, _WINDOW_NS)
         counts = [self.chunks(query(at, min(at + _WINDOW_NS, stop_ns)).encode(), decoder) for at in starts]

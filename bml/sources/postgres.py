@@ -120,7 +120,7 @@ class PostgresSource:
         self._fields: tuple[Field, ...] | None = None
 
     def __enter__(self) -> Self:
-        self._session.connection()
+        self._transport.connect()
         return self
 
     def __exit__(
@@ -129,7 +129,7 @@ class PostgresSource:
         self._session.close()
 
     def describe(self) -> dict[str, str | int | float]:
-        """Host, port, database, table, layout, server version ("" before the first connection), reader."""
+        """Host, port, database, table, layout, server version and the way rows come ("" before a connection)."""
         session = self._session
         return {
             "kind": "postgres",
@@ -139,7 +139,7 @@ class PostgresSource:
             "table": self._table.label,
             "layout": self._table.columns.layout,
             "server": session.server,
-            "reader": self._transport.way if session.server else "",
+            "reader": self._transport.taken,
         }
 
     @property
