@@ -29,6 +29,7 @@ from bench import extraction_day, extraction_servers
 DATABASE = ("floor", "book", "day", "day_steps", "adbc", "connectorx", "tenth", "cursor", "chunked")
 REPLAY = {
     "drain": ("drain", "time-major.d"),
+    "libpq alone": ("replay_libpq", "time-major.d"),
     "time-major": ("replay_copy", "time-major.d"),
     "level-major": ("replay_copy", "level-major.d"),
     "random": ("replay_copy", "random.d"),
@@ -123,6 +124,8 @@ BARS = (
         _at_least(30)),
     Bar("5 wall(connectorx) / wall(book)", ">= 1.6", lambda r: r.ratio("connectorx", "book"), _at_least(1.6)),
     Bar("6 replay: rows/s of book / drain", ">= 0.35", lambda r: r.ratio("drain", "time-major"), _at_least(0.35)),
+    Bar("  replay: rows/s of libpq alone / drain", "what 6 can reach", lambda r: r.ratio("drain", "libpq alone"),
+        _at_least(0)),
     Bar("7 replay: wall(read + numpy) / wall(book)", ">= 12", lambda r: r.ratio("read and numpy", "time-major"),
         _at_least(12)),
     Bar("8 replay: rows/s of chunks / drain", ">= 0.14", lambda r: r.ratio("drain", "chunks"), _at_least(0.14)),
@@ -154,8 +157,7 @@ def measure(rounds: Rounds, name: str, way: str, *arguments: object) -> None:
     print(f"  {name:16} wall {told['wall']:7.3f} s  CPU {told['cpu']:7.3f} s", flush=True)
 
 
-def run(chosen: argparse.Namespace) -> Rounds:
-    rounds = Rounds()
+def run(chosen: argparse.Namespace, rounds: Rounds) -> None:
     size = chosen.snapshots, chosen.levels
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bml-bench-rows-")))
@@ -176,7 +178,6 @@ def run(chosen: argparse.Namespace) -> Rounds:
             for name, (way, file) in REPLAY.items():
                 if i < DEAR.get(name, chosen.rounds):
                     measure(rounds, name, way, again, *size, file)
-    return rounds
 
 
 def report(rounds: Rounds) -> list[str]:
@@ -206,7 +207,11 @@ def main() -> int:
     parser.add_argument("--dsn")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
-    rounds = run(chosen)
+    rounds = Rounds()
+    try:
+        run(chosen, rounds)
+    except KeyboardInterrupt:
+        print("interrupted: what was measured so far")
     print("\n".join(report(rounds)))
     if chosen.json:
         chosen.json.write_text(json.dumps({"told": rounds.told, "missing": rounds.missing, "load": rounds.load}))

@@ -32,7 +32,7 @@ def examined(cfg: Config, at: str | None, symbol: str | None, insecure: bool) ->
     found: list[Finding] = []
     document: dict[str, Any] = {}
     try:
-        with source:
+        with source.session:  # not the source: it refuses a server it cannot read, and the lines shall say why
             _examine(source, cfg, name, at_ns, found, document)
     except BmlError as error:
         found.append(Finding("source", "bad", str(error), error.exit_code))
@@ -46,7 +46,7 @@ def _examine(
 
     seen = pgdoctor.examine(source)
     found += _server(seen)
-    found += [Finding(*one) for one in _abilities(seen.dialect)]
+    found += _abilities(seen.dialect)
     for trap in seen.traps:
         code = exits.FAILED if trap.severity == "refuse" else exits.OK
         found.append(Finding("trap", _STATES[trap.severity], f"{trap.name}: {trap.told}", code))
@@ -56,7 +56,7 @@ def _examine(
         "dialect": asdict(seen.dialect),
         "traps": [asdict(trap) for trap in seen.traps],
     }
-    if any(trap.severity == "refuse" for trap in seen.traps):
+    if any(one.state == "bad" for one in found):
         return  # a read would say the same again
     start_ns, stop_ns = (_day_ns(day) for day in (cfg.data.start, cfg.data.stop))
     window = pgdoctor.compare(source, symbol, start_ns, stop_ns, at_ns=at_ns)
@@ -80,8 +80,8 @@ def _server(seen: Examination) -> Iterator[Finding]:
         yield Finding("connection", "note", "not encrypted")
 
 
-def _abilities(dialect: Dialect) -> Iterator[tuple[str, str, str]]:
-    """Name, state and words of each ability. Reading takes one of the first two."""
+def _abilities(dialect: Dialect) -> Iterator[Finding]:
+    """A line for each ability. Reading takes one of the first two."""
     notes = dict(note.split(": ", 1) for note in dialect.notes)
     rows = [
         ("copy", dialect.copy_binary, "binary COPY gives the 43 known bytes", notes.get("binary COPY")),
@@ -94,9 +94,11 @@ def _abilities(dialect: Dialect) -> Iterator[tuple[str, str, str]]:
         ("UTC", "timezone" not in "".join(notes), "the session's time zone is UTC", notes.get("timezone")),
     ]  # fmt: skip
     for name, able, words, why in rows:
-        yield name, "ok" if able else "note", words if able else f"no: {why or 'not promised by this version'}"
+        told = words if able else f"no: {why or 'not promised by this version'}"
+        yield Finding(name, "ok" if able else "note", told)
     if not (dialect.copy_binary or dialect.chunked):
-        yield "reading", "bad", "neither binary COPY nor binary SELECT works: rows cannot be read"
+        told = "neither binary COPY nor binary SELECT works: rows cannot be read"
+        yield Finding("reading", "bad", told, exits.UNREACHABLE)
 
 
 def _source(cfg: Config, insecure: bool) -> PostgresSource:

@@ -102,19 +102,23 @@ cdef extern from "bml/growing.hpp" namespace "bml" nogil:
         @staticmethod
         void free(void*, size_t)
 
-cdef extern from "bml/book_sink.hpp" namespace "bml" nogil:
-    cdef enum class Keep(int32_t):
-        refuse
+cdef extern from "bml/book_room.hpp" namespace "bml" nogil:
     cdef struct SlotCount:
         int32_t n_rows
-    cdef cppclass BookSink(Out):
-        BookSink(int64_t, int, Keep, cbool, int64_t, size_t)
+    cdef cppclass BookRoom:
         Growing book
         vector[SlotCount] count
         vector[int64_t] ts
+        size_t size()
+
+cdef extern from "bml/book_sink.hpp" namespace "bml" nogil:
+    cdef enum class Keep(int32_t):
+        refuse
+    cdef cppclass BookSink(Out):
+        BookSink(int64_t, int, Keep, cbool, int64_t, size_t)
+        BookRoom room
         int64_t n_duplicate, n_conflict
         Row first_void, refused
-        size_t size()
         Code finish()
 
 
@@ -402,14 +406,14 @@ cdef class CopyBook(Decoder):
             code = self.sink.finish()
         if code != Code.more:
             self._refuse(code)
-        cdef size_t n = self.sink.size()
+        cdef size_t n = self.sink.room.size()
         ts = np.empty(n, np.int64)
         counts = np.empty((n, 4), np.int32)
         if n > 0:
-            memcpy(<void*><size_t>ts.ctypes.data, self.sink.ts.data(), n * 8)
-            memcpy(<void*><size_t>counts.ctypes.data, self.sink.count.data(), n * 16)
+            memcpy(<void*><size_t>ts.ctypes.data, self.sink.room.ts.data(), n * 8)
+            memcpy(<void*><size_t>counts.ctypes.data, self.sink.room.count.data(), n * 16)
         cdef _Memory memory = _Memory()
-        cdef pair[void*, size_t] held = self.sink.book.release()
+        cdef pair[void*, size_t] held = self.sink.room.book.release()
         memory.at, memory.size = held.first, held.second
         size = n * self.levels * 4
         book = np.frombuffer(memory, np.float64, size) if n > 0 else np.empty(0)
@@ -419,7 +423,7 @@ cdef class CopyBook(Decoder):
 
     def _refuse(self, Code code):
         if code == Code.no_room:
-            n = self.sink.size() + 1
+            n = self.sink.room.size() + 1
             raise SourceError(f"{self.where}: {n} snapshots of {self.levels} levels are more than memory holds: read "
                               "fewer levels (data_object.levels) or a shorter time")
         if code == Code.conflict:

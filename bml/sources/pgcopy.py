@@ -9,12 +9,15 @@ The same decoder takes all three, so the rows are the same to the bit.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import os
 import re
 import select
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal, NoReturn
 
 import psycopg
@@ -34,6 +37,7 @@ _BLOCK_ROWS = 4096  # rows psycopg's wrapper hands over one by one are decoded t
 _PATIENCE_S = 30.0  # silence allowed beyond the statement timeout before the client gives up
 _CHUNK_ROWS = 1024  # a result of so many stays in the cache
 _WINDOW_NS = 3600 * NS_PER_S  # a server may hold all rows of one SELECT in its memory
+_WAKE_BYTES = 1 << 18  # a wake-up for every few KB would cost a third of our time and some of the server's
 _LOOK_UP_MS = 200  # how long compiled code may wait before Python looks at signals and the clock
 
 
@@ -43,6 +47,12 @@ class Transport:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.libpq = _libpq()
+        #: the way the last connection took; "" before the first
+        self.taken: Way | Literal[""] = ""
+
+    def connect(self) -> None:
+        """Connect, and settle the way rows will come."""
+        self.taken = self.way
 
     @property
     def way(self) -> Way:
@@ -68,7 +78,8 @@ class Transport:
         When anything goes wrong the query is cancelled and the connection closed. Raises ServerError for a refusal,
         ConnectionLost when the connection breaks or stays silent, and what the decoder raises.
         """
-        if self.way != "chunked":
+        self.connect()
+        if self.taken != "chunked":
             return self.copy(f"COPY ({query(start_ns, stop_ns)}) TO STDOUT (FORMAT BINARY)".encode(), decoder)
         starts = range(start_ns, stop_ns, _WINDOW_NS)
         counts = [self.chunks(query(at, min(at + _WINDOW_NS, stop_ns)).encode(), decoder) for at in starts]
@@ -114,14 +125,15 @@ class Transport:
         return rows
 
     def _receive(self, pgconn: PGconn, decoder: Decoder, libpq: tuple[int, ...]) -> None:
-        silence = _Silence(self.session)
-        while True:
-            how, came = decoder.drain(_address(pgconn, "pgconn_ptr"), libpq, pgconn.socket, _LOOK_UP_MS)
-            if how == ENDED:
-                return
-            if how == BROKEN:
-                self._broke(pgconn)
-            silence.heard(came)
+        silence, address = _Silence(self.session), _address(pgconn, "pgconn_ptr")
+        with _woken_for(pgconn.socket, _WAKE_BYTES):
+            while True:
+                how, came = decoder.drain(address, libpq, pgconn.socket, _LOOK_UP_MS)
+                if how == ENDED:
+                    return
+                if how == BROKEN:
+                    self._broke(pgconn)
+                silence.heard(came)
 
     def _receive_blocks(self, pgconn: PGconn, decoder: Decoder) -> None:
         blocks: list[bytes | memoryview] = []
@@ -147,11 +159,15 @@ class Transport:
         else:
             pgconn.set_single_row_mode()
         self._flush(pgconn)
+        with _woken_for(pgconn.socket, _WAKE_BYTES):
+            return self._take_results(pgconn, decoder, self.libpq)
+
+    def _take_results(self, pgconn: PGconn, decoder: Decoder, libpq: tuple[int, ...]) -> int | None:
         rows: int | None = None
         while (result := self._result(pgconn)) is not None:
             if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.TUPLES_CHUNK, ExecStatus.SINGLE_TUPLE):
                 raise self._refused(result)
-            decoder.take(_address(result, "pgresult_ptr"), self.libpq)
+            decoder.take(_address(result, "pgresult_ptr"), libpq)
             if result.status == ExecStatus.TUPLES_OK:
                 rows = result.command_tuples
         return rows
@@ -217,6 +233,17 @@ class _Silence:
             raise ConnectionLost(
                 f"{self._session.place}: no answer for {now - self._since:.0f} s, past the statement timeout: gave up"
             )
+
+
+@contextlib.contextmanager
+def _woken_for(fd: int, n_bytes: int) -> Iterator[None]:
+    """A TCP socket calls itself readable from so many bytes on: each wake-up costs the server's process, too."""
+    with socket.socket(fileno=os.dup(fd)) as stream:
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, n_bytes)
+        try:
+            yield
+        finally:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
 
 def _address(wrapper: PGconn | PGresult, name: str) -> int:

@@ -136,7 +136,7 @@ class PostgresSource:
         return self._symbols.get(symbol, symbol)
 
     def __enter__(self) -> Self:
-        self._session.connection()
+        self._transport.connect()
         return self
 
     def __exit__(
@@ -145,7 +145,7 @@ class PostgresSource:
         self._session.close()
 
     def describe(self) -> dict[str, str | int | float]:
-        """Host, port, database, table, layout, server version ("" before the first connection), reader."""
+        """Host, port, database, table, layout, server version and the way rows come ("" before a connection)."""
         session = self._session
         return {
             "kind": "postgres",
@@ -155,7 +155,7 @@ class PostgresSource:
             "table": self._table.label,
             "layout": self._table.columns.layout,
             "server": session.server,
-            "reader": self._transport.way if session.server else "",
+            "reader": self._transport.taken,
         }
 
     @property

@@ -204,12 +204,13 @@ void check(Input& in) {
     }
     REQUIRE(came.code == Code::more && came.state == State::end && came.n_rows == rows.size());
     REQUIRE(code == Code::more);
-    REQUIRE(sink.ts == wanted.times);
-    REQUIRE(same(Vec<double>(sink.book.data(), sink.book.data() + wanted.book.size()), wanted.book));
+    REQUIRE(sink.room.ts == wanted.times);
+    REQUIRE(
+        same(Vec<double>(sink.room.book.data(), sink.room.book.data() + wanted.book.size()), wanted.book));
     int64_t n_deep = 0, n_rows = 0;
-    for (std::size_t t = 0; t < sink.ts.size(); ++t) {
-        REQUIRE(sink.count[t].n_surplus == wanted.duplicate[t]);
-        n_deep += sink.count[t].n_deep, n_rows += sink.count[t].n_rows;
+    for (std::size_t t = 0; t < sink.room.ts.size(); ++t) {
+        REQUIRE(sink.room.count[t].n_surplus == wanted.duplicate[t]);
+        n_deep += sink.room.count[t].n_deep, n_rows += sink.room.count[t].n_rows;
     }
     REQUIRE(n_rows == rows.size() && n_deep == wanted.n_deep);
     REQUIRE(sink.n_duplicate == wanted.n_duplicate);

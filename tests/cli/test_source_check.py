@@ -160,6 +160,7 @@ def test_a_greptimedb_without_copy(play: Any) -> None:
         (Server(answer=copied(HEADER + row(US_2024), TRAILER, tag=b"COPY 1"), select=selected(1, 2)), "minute",
          "1 rows by the source's path, 2 by SELECT"),
         (Server(tags={"symbol": "TAG", "ts": "TIMESTAMP"}), "trap", "keeps one row for each (symbol, ts)"),
+        (Server(copy_binary=False, known_values=(b"1.5", b"7")), "reading", "rows cannot be read"),
         (Server(answer=failed()), "source", "gave up in the middle of the stream"),
     ],
 )  # fmt: skip
