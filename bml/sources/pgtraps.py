@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from bml.sources.pgquery import DepthTable
 
 _log = logging.getLogger(__name__)
-_APPEND = re.compile(r"append_mode'?\s*=\s*'?true", re.IGNORECASE)
-_LAST_NON_NULL = re.compile(r"merge_mode'?\s*=\s*'?last_non_null", re.IGNORECASE)
+_APPEND = re.compile(r"append_mode['\"]?\s*=\s*['\"]?true", re.IGNORECASE)
+_LAST_NON_NULL = re.compile(r"merge_mode['\"]?\s*=\s*['\"]?last_non_null", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
