@@ -29,6 +29,7 @@ from bench import extraction_day, extraction_servers
 DATABASE = ("floor", "book", "day", "day_steps", "adbc", "connectorx", "tenth", "cursor", "chunked")
 REPLAY = {
     "drain": ("drain", "time-major.d"),
+    "libpq alone": ("replay_libpq", "time-major.d"),
     "time-major": ("replay_copy", "time-major.d"),
     "level-major": ("replay_copy", "level-major.d"),
     "random": ("replay_copy", "random.d"),
@@ -123,6 +124,8 @@ BARS = (
         _at_least(30)),
     Bar("5 wall(connectorx) / wall(book)", ">= 1.6", lambda r: r.ratio("connectorx", "book"), _at_least(1.6)),
     Bar("6 replay: rows/s of book / drain", ">= 0.35", lambda r: r.ratio("drain", "time-major"), _at_least(0.35)),
+    Bar("  replay: rows/s of libpq alone / drain", "what 6 can reach", lambda r: r.ratio("drain", "libpq alone"),
+        _at_least(0)),
     Bar("7 replay: wall(read + numpy) / wall(book)", ">= 12", lambda r: r.ratio("read and numpy", "time-major"),
         _at_least(12)),
     Bar("8 replay: rows/s of chunks / drain", ">= 0.14", lambda r: r.ratio("drain", "chunks"), _at_least(0.14)),

@@ -15,6 +15,7 @@ import re
 import resource
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -131,7 +132,7 @@ def connectorx(given: Given) -> Callable[[], Result]:
 
 
 def cursor(given: Given) -> Callable[[], Result]:
-    """psycopg's named cursor, binary, over the first tenth of the day."""
+    """psycopg's named cursor, binary, over the first tenth of the day, into numpy columns."""
     import psycopg
 
     conn = psycopg.connect(given.dsn)
@@ -139,13 +140,17 @@ def cursor(given: Given) -> Callable[[], Result]:
     query = f"{SELECT} AND ts < '{stop}+00:00'"
 
     def run() -> int:
-        n = 0
+        n = given.n_times * given.levels // 10
+        ts, level, numbers = np.empty(n, "datetime64[us]"), np.empty(n, np.int32), np.empty((4, n))
+        at = 0
         with conn.cursor(name="tenth", binary=True) as rows:
-            rows.itersize = 10_000
             rows.execute(query.encode())
-            for _ in rows:
-                n += 1
-        return n
+            while some := rows.fetchmany(10_000):
+                here = slice(at, at + len(some))
+                found = list(zip(*some, strict=True))
+                ts[here], level[here], numbers[:, here] = found[0], found[1], found[2:]
+                at += len(some)
+        return at
 
     return run
 
@@ -190,6 +195,34 @@ def _replayed(given: Given) -> tuple[Any, Any]:
     session = Session(given.dsn, statement_timeout_s=600, connect_timeout_s=10)
     session.connection()
     return Transport(session), CopyBook(FIELDS, levels=given.levels, max_rows=2 * 10**9)
+
+
+def replay_libpq(given: Given) -> Callable[[], Result]:
+    """libpq alone: every message of the COPY is taken and thrown away by a few lines of C."""
+    import ctypes
+
+    import psycopg
+
+    from bml.sources.pgcopy import _address, _libpq, _woken_for
+
+    folder = Path(tempfile.mkdtemp(prefix="bml-bench-libpq-"))
+    subprocess.run(
+        ["cc", "-O2", "-shared", "-fPIC", "-o", folder / "drain.so", Path(__file__).with_name("extraction_drain.c")],
+        check=True,
+    )
+    take = ctypes.CDLL(str(folder / "drain.so")).take_all
+    take.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int]
+    conn = psycopg.connect(given.dsn, autocommit=True).pgconn
+    get, free, consume, *_ = _libpq() or ()
+
+    def run() -> int:
+        conn.send_query(f"COPY /* {given.file} */".encode())
+        conn.flush()
+        conn.get_result()
+        with _woken_for(conn.socket, 1 << 18):
+            return int(take(_address(conn, "pgconn_ptr"), get, free, consume, conn.socket))
+
+    return run
 
 
 def replay_copy(given: Given) -> Callable[[], Result]:

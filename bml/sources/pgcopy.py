@@ -9,12 +9,15 @@ The same decoder takes all three, so the rows are the same to the bit.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import os
 import re
 import select
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal, NoReturn
 
 import psycopg
@@ -24,7 +27,7 @@ from psycopg.pq.abc import PGconn, PGresult
 
 from bml.sources._copy_rows import BROKEN, ENDED, ENTRY_POINTS, READY, SILENT, Decoder, wait_result
 from bml.sources.pgsession import ServerError, Session
-from bml.types import NS_PER_S, SourceError
+from bml.types import NS_PER_S, ConnectionLost, SourceError
 
 Way = Literal["copy", "chunked", "portable"]
 #: the text of the SELECT over [start_ns, stop_ns)
@@ -34,6 +37,7 @@ _BLOCK_ROWS = 4096  # rows psycopg's wrapper hands over one by one are decoded t
 _PATIENCE_S = 30.0  # silence allowed beyond the statement timeout before the client gives up
 _CHUNK_ROWS = 1024  # a result of so many stays in the cache
 _WINDOW_NS = 3600 * NS_PER_S  # a server may hold all rows of one SELECT in its memory
+_WAKE_BYTES = 1 << 18  # a wake-up for every few KB would cost a third of our time and some of the server's
 _LOOK_UP_MS = 200  # how long compiled code may wait before Python looks at signals and the clock
 
 
@@ -43,6 +47,12 @@ class Transport:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.libpq = _libpq()
+        #: the way the last connection took; "" before the first
+        self.taken: Way | Literal[""] = ""
+
+    def connect(self) -> None:
+        """Connect, and settle the way rows will come."""
+        self.taken = self.way
 
     @property
     def way(self) -> Way:
@@ -50,9 +60,11 @@ class Transport:
 
         Raises SourceError for a server without COPY where libpq cannot be reached either.
         """
-        self.session.connection()
-        if _copies_out(self.session.server):
+        dialect = self.session.dialect
+        if dialect.copy_binary:
             return "copy" if self.libpq is not None else "portable"
+        if not dialect.chunked:
+            raise SourceError(f"{self.session.place}: no way to read rows: {'; '.join(dialect.notes)}")
         if self.libpq is None:
             raise SourceError(
                 f"{self.session.place}: {self.session.server} has no binary COPY, and psycopg's libpq is not to be "
@@ -64,9 +76,10 @@ class Transport:
         """The rows of [start_ns, stop_ns) into ``decoder``; the server's own count of them, if it told one.
 
         When anything goes wrong the query is cancelled and the connection closed. Raises ServerError for a refusal,
-        SourceError when the connection breaks or stays silent, and what the decoder raises.
+        ConnectionLost when the connection breaks or stays silent, and what the decoder raises.
         """
-        if self.way != "chunked":
+        self.connect()
+        if self.taken != "chunked":
             return self.copy(f"COPY ({query(start_ns, stop_ns)}) TO STDOUT (FORMAT BINARY)".encode(), decoder)
         starts = range(start_ns, stop_ns, _WINDOW_NS)
         counts = [self.chunks(query(at, min(at + _WINDOW_NS, stop_ns)).encode(), decoder) for at in starts]
@@ -89,7 +102,7 @@ class Transport:
             return run(pgconn, query, decoder)
         except psycopg.Error as error:
             self.session.abandon()
-            raise SourceError(f"{self.session.place}: the connection broke: {self.session.redact(error)}") from None
+            raise ConnectionLost(f"{self.session.place}: the connection broke: {self.session.redact(error)}") from None
         except BaseException:
             self.session.abandon()
             raise
@@ -112,14 +125,15 @@ class Transport:
         return rows
 
     def _receive(self, pgconn: PGconn, decoder: Decoder, libpq: tuple[int, ...]) -> None:
-        silence = _Silence(self.session)
-        while True:
-            how, came = decoder.drain(_address(pgconn, "pgconn_ptr"), libpq, pgconn.socket, _LOOK_UP_MS)
-            if how == ENDED:
-                return
-            if how == BROKEN:
-                self._broke(pgconn)
-            silence.heard(came)
+        silence, address = _Silence(self.session), _address(pgconn, "pgconn_ptr")
+        with _woken_for(pgconn.socket, _WAKE_BYTES):
+            while True:
+                how, came = decoder.drain(address, libpq, pgconn.socket, _LOOK_UP_MS)
+                if how == ENDED:
+                    return
+                if how == BROKEN:
+                    self._broke(pgconn)
+                silence.heard(came)
 
     def _receive_blocks(self, pgconn: PGconn, decoder: Decoder) -> None:
         blocks: list[bytes | memoryview] = []
@@ -145,11 +159,15 @@ class Transport:
         else:
             pgconn.set_single_row_mode()
         self._flush(pgconn)
+        with _woken_for(pgconn.socket, _WAKE_BYTES):
+            return self._take_results(pgconn, decoder, self.libpq)
+
+    def _take_results(self, pgconn: PGconn, decoder: Decoder, libpq: tuple[int, ...]) -> int | None:
         rows: int | None = None
         while (result := self._result(pgconn)) is not None:
             if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.TUPLES_CHUNK, ExecStatus.SINGLE_TUPLE):
                 raise self._refused(result)
-            decoder.take(_address(result, "pgresult_ptr"), self.libpq)
+            decoder.take(_address(result, "pgresult_ptr"), libpq)
             if result.status == ExecStatus.TUPLES_OK:
                 rows = result.command_tuples
         return rows
@@ -183,7 +201,7 @@ class Transport:
 
     def _broke(self, pgconn: PGconn) -> NoReturn:
         message = self.session.redact(pgconn.get_error_message())
-        raise SourceError(f"{self.session.place}: the connection broke: {message}")
+        raise ConnectionLost(f"{self.session.place}: the connection broke: {message}")
 
     def _refused(self, result: PGresult | None) -> Exception:
         where = self.session.place
@@ -199,7 +217,7 @@ class Transport:
 
 
 class _Silence:
-    """How long a server has said nothing; SourceError when that is longer than it may take for any statement."""
+    """How long a server has said nothing; ConnectionLost when that is longer than it may take for any statement."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -212,15 +230,20 @@ class _Silence:
         if anything:
             self._since = now
         elif now - self._since > self._limit_s:
-            raise SourceError(
+            raise ConnectionLost(
                 f"{self._session.place}: no answer for {now - self._since:.0f} s, past the statement timeout: gave up"
             )
 
 
-def _copies_out(server_version: str) -> bool:
-    """Whether a server of this version has binary COPY out: PostgreSQL does, GreptimeDB does since 1.0.0-rc.2."""
-    found = re.search(r"greptimedb-v?(\d+)\.", server_version, flags=re.IGNORECASE)
-    return found is None or int(found[1]) >= 1
+@contextlib.contextmanager
+def _woken_for(fd: int, n_bytes: int) -> Iterator[None]:
+    """A TCP socket calls itself readable from so many bytes on: each wake-up costs the server's process, too."""
+    with socket.socket(fileno=os.dup(fd)) as stream:
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, n_bytes)
+        try:
+            yield
+        finally:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
 
 def _address(wrapper: PGconn | PGresult, name: str) -> int:

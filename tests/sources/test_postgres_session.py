@@ -92,8 +92,10 @@ def test_both_readers_give_the_same(postgres_dsn: str, load_table: LoadTable) ->
         assert source.describe()["reader"] == "copy"
         direct = source.read("BTCUSDT", START, STOP)
         source._transport.libpq = None
-        assert source.describe()["reader"] == "portable"
         blocks = source.read("BTCUSDT", START, STOP)
+        assert source.describe()["reader"] == "portable"
+    assert source.describe()["reader"] == "portable"
+    assert source._session._conn is None
     assert direct.n_rows == 10_000
     for a, b in zip((direct.ts_ns_N, *direct.columns), (blocks.ts_ns_N, *blocks.columns), strict=True):
         np.testing.assert_array_equal(a, b)

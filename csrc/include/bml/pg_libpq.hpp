@@ -13,6 +13,8 @@
 
 namespace bml::pg {
 
+inline constexpr int glance_ms = 5;
+
 struct Libpq {
     int (*get_copy_data)(void* conn, char** message, int no_wait);
     void (*free_memory)(void* message);
@@ -49,22 +51,31 @@ struct Connection {
     int socket = -1;
     int wait_ms = 0;
 
+    struct Quiet {
+        bool is_waiting = false;
+        int ms = 0;
+    };
+
     // libpq takes in what the socket has; if that is nothing, after waiting for more.
-    Waited take_in(bool& is_waiting) const {
-        if (is_waiting) {
+    Waited take_in(Quiet& quiet) const {
+        if (quiet.is_waiting) {
+            if (quiet.ms >= wait_ms) return Waited::silent;
             pollfd one{socket, POLLIN, 0};
-            if (poll(&one, 1, wait_ms) <= 0) return Waited::silent;
+            const int n = poll(&one, 1, glance_ms);
+            if (n < 0) return Waited::silent;   // a signal
+            if (n == 0) quiet.ms += glance_ms;  // there may be less than the socket wakes anybody for
         }
-        is_waiting = true;  // unless this brings something; TLS may hold bytes that poll knows nothing of
+        quiet.is_waiting =
+            true;  // unless this brings something; TLS may hold bytes that poll knows nothing of
         return pq->consume_input(conn) == 1 ? Waited::ready : Waited::broken;
     }
 
     // Until a result can be had without blocking.
     Waited result_ready() const {
-        bool is_waiting = false;
+        Quiet quiet;
         for (int i = 0; pq->is_busy(conn) != 0; ++i) {
             if (i == 4096) return Waited::busy;
-            if (const Waited how = take_in(is_waiting); how != Waited::ready) return how;
+            if (const Waited how = take_in(quiet); how != Waited::ready) return how;
         }
         return Waited::ready;
     }
@@ -75,16 +86,16 @@ struct Connection {
     Waited drain(CopyStream& stream, char*& message, std::size_t& size, std::size_t& used, bool split,
                  bool& any) const {
         constexpr int some = 1 << 16;
-        bool is_waiting = false;
+        Quiet quiet;
         any = false;
         for (int i = 0; i < some;) {
             const int got = pq->get_copy_data(conn, &message, 1);
             if (got == 0) {
-                if (const Waited how = take_in(is_waiting); how != Waited::ready) return how;
+                if (const Waited how = take_in(quiet); how != Waited::ready) return how;
                 continue;
             }
             if (got < 0) return got == -1 ? Waited::ended : Waited::broken;
-            is_waiting = false, any = true, size = static_cast<std::size_t>(got), ++i;
+            quiet = {}, any = true, size = static_cast<std::size_t>(got), ++i;
             used = 0;
             if (split ||
                 stream.decode(reinterpret_cast<const std::uint8_t*>(message), size, used) != Code::more ||
