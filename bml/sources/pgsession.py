@@ -21,6 +21,7 @@ from psycopg.pq import DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
 from bml import __version__
+from bml.sources import embedded
 from bml.sources._copy_rows import CopyRows
 from bml.types import BmlError, ConfigError, DataError, SourceError
 
@@ -41,6 +42,7 @@ class Session:
     """Autocommit, read-only where the server knows how, reconnects when it was closed."""
 
     def __init__(self, dsn: str, *, statement_timeout_s: float, connect_timeout_s: float) -> None:
+        dsn = embedded.resolve(dsn)
         try:
             parts = conninfo_to_dict(dsn)
         except psycopg.Error:
