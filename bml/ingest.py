@@ -17,7 +17,7 @@ from bml.config.secret import remember
 from bml.registry import missing_extra
 from bml.sources import embedded
 from bml.sources.base import Source
-from bml.types import NS_PER_DAY, ConfigError, DataError
+from bml.types import NS_PER_DAY, ConfigError, DataError, DepthRows
 
 if TYPE_CHECKING:
     from bml.cli.progress import Progress
@@ -171,7 +171,7 @@ class _Run:
             self._writer = self.writer(sequence=rows.sequence_N is not None)
             if not self._writer.exists():
                 self._writer.create()
-            self.report.reader = _reader(self._target, rows.sequence_N is not None)
+            self.report.reader = _reader(self._target, found, rows.layout)
         done = self._writer.write(rows, *_range(day), replace=self._target.replace)
         report = self.report
         report.n_days["empty" if not rows.n_rows and done.state == "written" else done.state] += 1
@@ -221,8 +221,13 @@ def _refuse_itself(source: Source, session: WriteSession, table: str) -> None:
         raise ConfigError(f"the configuration reads table {table} of {session.place}, so it cannot be written too")
 
 
-def _reader(target: Target, sequence: bool) -> dict[str, Any]:
-    columns = {"batch": "batch_id"} | ({"sequence": "sequence"} if sequence else {})
+def _reader(target: Target, found: DepthRows, layout: str) -> dict[str, Any]:
+    """The collect stage that gives the same books back."""
+    columns: dict[str, str | None] = {"batch": "batch_id"}
+    if found.price_keyed and layout == "sided":  # ranked again, so that broken rows are again known by their rank
+        columns = {"level": None, **({} if found.batch_N is None else columns)}
+    if found.sequence_N is not None:
+        columns["sequence"] = "sequence"
     where = {"table": target.table} | ({} if target.schema == "public" else {"schema": target.schema})
-    params = {"dsn": "${" + DSN_VARIABLE + "}", **where, "layout": target.layout, "columns": columns}
+    params = {"dsn": "${" + DSN_VARIABLE + "}", **where, "layout": layout, "columns": columns}
     return {"fn": "sources.postgres.depth_rows", "with": params}

@@ -29,15 +29,11 @@ _TEXTS = (pl.String, pl.Categorical, pl.Enum)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Field:
-    """One column that is read: its logical name, what it is, and its name in the file.
-
-    A number is the file's, divided by ``scale``; the file's own ``absent`` values are none at all.
-    """
+    """One column that is read: its logical name, what it is, its name in the file; ``absent`` numbers are none."""
 
     name: str
     kind: Kind
     column: str
-    scale: float = 1.0
     absent: tuple[float, ...] = ()
 
 
@@ -132,7 +128,7 @@ class FrameSpec:
             number = number_text(column, self.thousands) if isinstance(dtype, pl.String) else column.cast(pl.Float64)
             if field.absent:
                 number = pl.when(~number.is_in(list(field.absent))).then(number)
-            return number if field.scale == 1.0 else number / field.scale
+            return number
         text = column.str.strip_chars() if isinstance(dtype, pl.String) else column
         value = text.cast(pl.Int64, strict=False)
         if field.kind == "count":

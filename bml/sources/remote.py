@@ -76,7 +76,7 @@ class LocalDisk:
         return Path(str(path)).is_dir()
 
     def children(self, path: File) -> list[File]:
-        return sorted(Path(str(path)).iterdir())
+        return [*sorted(Path(str(path)).iterdir())]
 
 
 class RemoteDisk:
@@ -91,7 +91,6 @@ class RemoteDisk:
         except ImportError as error:
             told = f"path: {protocol}:// needs a package that is not installed ({' '.join(str(error).split())})"
             raise ConfigError(f"{told}: run  pip install 'bml[s3]'") from error
-        self._children: dict[str, list[dict[str, Any]]] = {}
 
     def glob(self, pattern: str) -> list[File]:
         with self.reached():

@@ -59,7 +59,6 @@ class WideColumns:
                 name=f"{name}.{k}",
                 kind="number",
                 column=pattern.replace("{k}", str(self.first + k)),
-                scale=self.price_scale if name.endswith("_px") else 1.0,
                 absent=self.absent_px if name.endswith("_px") else (),
             )
             for name, pattern in self.patterns.items()
@@ -75,6 +74,8 @@ class WideColumns:
                 there = frame[f"{name.removesuffix('_qty')}_px.{k}"].is_not_null()
                 column = column.to_frame().select(pl.when(there).then(pl.first())).to_series()
             out[:, k] = column.fill_null(float("nan")).to_numpy()
+        if name.endswith("_px") and self.price_scale != 1.0:
+            out /= self.price_scale  # here, since polars multiplies by the inverse, which is not the nearest number
         return out
 
 
