@@ -56,6 +56,7 @@ class Report:
     n_written: int = 0
     n_bytes: int = 0
     n_cut: int = 0
+    n_merged: int = 0
     n_empty_rows: int = 0
     n_superseded: int = 0
     read_s: float = 0.0
@@ -179,6 +180,7 @@ class _Run:
         report.n_written += 0 if done.state == "unchanged" else rows.n_rows
         report.n_bytes += done.n_bytes
         report.n_cut += rows.n_cut
+        report.n_merged += rows.n_merged
         report.n_empty_rows += rows.n_empty
         report.n_superseded += 0 if found.superseded_ns_N is None else len(found.superseded_ns_N)
         report.read_s += read - started

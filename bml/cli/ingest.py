@@ -83,6 +83,7 @@ def _report(told: dict[str, Any]) -> str:
     ]
     notes = (
         ("n_cut", "times were cut to microseconds"),
+        ("n_merged", "rows were left out, another snapshot being within their microsecond"),
         ("n_superseded", "rows of replaced batches were left out by the source"),
         ("n_empty_rows", "sided rows without price and quantity were left out"),
     )

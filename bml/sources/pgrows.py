@@ -28,7 +28,8 @@ class TableRows:
     """The rows of one symbol-day as a table holds them.
 
     ``ts_us_N`` int64 microseconds since 1970, ``numbers`` as ``layout`` (paired or sided) names them, NaN = NULL,
-    ``side_N`` int8 (sided only), ``sequence_N`` or None. ``n_cut`` times were not whole microseconds and were cut,
+    ``side_N`` int8 (sided only), ``sequence_N`` or None. ``n_cut`` times were not whole microseconds and were cut;
+    ``n_merged`` rows were left out because another snapshot followed within their microsecond;
     ``n_empty`` sided rows without price and quantity were left out because a paired table cannot tell them.
     """
 
@@ -41,6 +42,7 @@ class TableRows:
     side_N: npt.NDArray[np.int8] | None = None
     sequence_N: Int64 | None = None
     n_cut: int = 0
+    n_merged: int = 0
     n_empty: int = 0
 
     @property
@@ -54,7 +56,9 @@ def table_rows(rows: DepthRows, layout: str) -> TableRows:
     Without batch numbers of their own, rows of one cell get 0, 1, ... in their order of arrival.
     Raises DataError where the shape cannot hold what the rows say. O(N) for rows in order, else O(N log N).
     """
-    ts_us_N, n_cut = _microseconds(rows)
+    ts_us_N, rest_N = np.divmod(rows.ts_ns_N, 1000)
+    n_cut = int(np.count_nonzero(rest_N))
+    last_N = _last_of_microsecond(rows.ts_ns_N, ts_us_N) if n_cut else None
     batch_N = rows.batch_N
     if batch_N is None:
         batch_N = _occurrence(rows) if rows.ordered else np.zeros(rows.n_rows, np.int64)
@@ -69,6 +73,8 @@ def table_rows(rows: DepthRows, layout: str) -> TableRows:
         sequence_N=rows.sequence_N,
         n_cut=n_cut,
     )
+    if last_N is not None:
+        out = replace(_taken(out, np.flatnonzero(last_N)), n_merged=rows.n_rows - int(last_N.sum()))
     if out.layout == layout:
         return out
     return _sided(out) if layout == "sided" else _paired(out)
@@ -200,15 +206,14 @@ def _without(block: npt.NDArray[np.void], nulls: dict[str, npt.NDArray[np.bool_]
     return octets[keep].tobytes()
 
 
-def _microseconds(rows: DepthRows) -> tuple[Int64, int]:
-    ts_us_N, rest_N = np.divmod(rows.ts_ns_N, 1000)
-    n_cut = int(np.count_nonzero(rest_N))
-    if n_cut and len(np.unique(rows.ts_ns_N)) != len(np.unique(ts_us_N)):
-        raise DataError(
-            f"{rows.symbol}: snapshots less than a microsecond apart, which is what a table's time can tell: "
-            "thin them out first"
-        )
-    return ts_us_N, n_cut
+def _last_of_microsecond(ts_ns_N: Int64, ts_us_N: Int64) -> npt.NDArray[np.bool_] | None:
+    """(N,) rows whose time is the last of its microsecond; None where each microsecond has one time."""
+    time_T = np.unique(ts_ns_N)
+    us_T = time_T // 1000
+    is_last_T = np.append(us_T[1:] != us_T[:-1], True)
+    if is_last_T.all():
+        return None
+    return np.asarray(time_T[is_last_T][np.searchsorted(us_T[is_last_T], ts_us_N)] == ts_ns_N)
 
 
 def _equal_next(*columns: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:

@@ -9,21 +9,29 @@ import polars as pl
 
 from bml.registry import missing_extra
 from bml.sources.layout import NS_PER_UNIT
-from bml.types import NS_PER_DAY
+from bml.types import NS_PER_DAY, DataError
 
 if TYPE_CHECKING:
     from bml.sources.frames import Field, FrameSpec
 
 
 class RowGroups:
-    """An open file: ``schema`` is known from the footer, rows are fetched by :meth:`read`."""
+    """An open file: ``schema`` is known from the footer, rows are fetched by :meth:`read`.
 
-    def __init__(self, handle: IO[bytes]) -> None:
+    DataError, naming ``where``, for what is no whole parquet file.
+    """
+
+    def __init__(self, handle: IO[bytes], where: str) -> None:
         try:
+            import pyarrow as pa
             import pyarrow.parquet as pq
         except ModuleNotFoundError as error:
             raise missing_extra("pyarrow", "reading parquet from an object store") from error
-        self._file: Any = pq.ParquetFile(handle, pre_buffer=True)
+        self._where, self._broken = where, pa.ArrowInvalid
+        try:
+            self._file: Any = pq.ParquetFile(handle, pre_buffer=True)
+        except self._broken as error:
+            raise self._unreadable(error) from error
         empty = pl.from_arrow(self._file.schema_arrow.empty_table())
         assert isinstance(empty, pl.DataFrame)
         self.schema = dict(empty.schema)
@@ -34,9 +42,15 @@ class RowGroups:
         groups = [
             i for i in range(self._file.metadata.num_row_groups) if self._may_hold(i, spec, name, start_ns, stop_ns)
         ]
-        found = pl.from_arrow(self._file.read_row_groups(groups, columns=list(dict.fromkeys(columns))))
+        try:
+            found = pl.from_arrow(self._file.read_row_groups(groups, columns=list(dict.fromkeys(columns))))
+        except self._broken as error:
+            raise self._unreadable(error) from error
         assert isinstance(found, pl.DataFrame)
         return found.lazy()
+
+    def _unreadable(self, error: Exception) -> DataError:
+        return DataError(f"{self._where}: cannot be read: {next(iter(str(error).splitlines()), 'no parquet')}")
 
     def _may_hold(self, group: int, spec: FrameSpec, name: str | None, start_ns: int, stop_ns: int) -> bool:
         for field in spec.fields:

@@ -86,8 +86,9 @@ class Frames:
                 raw = pl.scan_parquet(file, glob=False, hive_partitioning=False)
                 schema = dict(raw.collect_schema())
             else:
-                groups = RowGroups(opened.enter_context(file.open()))
-                raw, schema = pl.LazyFrame(), groups.schema
+                with file.disk.reached():
+                    groups = RowGroups(opened.enter_context(file.open()), where)
+                raw, schema = pl.LazyFrame(), dict(groups.schema)
             given = {key: value for key, value in self.pattern.partitions(file).items() if key not in schema}
             schema |= dict.fromkeys(given, pl.String())
             self._spec.check(schema, where)

