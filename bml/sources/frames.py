@@ -67,6 +67,8 @@ class FrameSpec:
         if told is not None:
             raise DataError(f"{where} {told}")
         for field in self.fields:
+            if field.column not in schema and not all(name.isprintable() for name in schema):
+                raise DataError(f"{where}: its first line is no list of column names: not a text file?")
             if field.column not in schema:
                 told = nobook.instead(schema)
                 hint = did_you_mean(field.column, schema) if told is None else f"; it {told}"
@@ -141,19 +143,19 @@ class FrameSpec:
             aware = column
             if dtype.time_zone is None and self.time_zone not in (None, "UTC"):
                 aware = column.dt.replace_time_zone(self.time_zone).dt.convert_time_zone("UTC")
-            return aware.cast(pl.Int64) * NS_PER_UNIT[dtype.time_unit]
+            return _scaled(aware.cast(pl.Int64), NS_PER_UNIT[dtype.time_unit])
         if self.ts_unit is not None:
             scale = NS_PER_UNIT[self.ts_unit]
             text = column.str.strip_chars() if isinstance(dtype, pl.String) else column
-            count = text.cast(pl.Int64, strict=False)
-            limit = (2**63 - 1) // scale
-            return pl.when(count.is_between(-limit, limit)).then(count * scale)
+            return _scaled(text.cast(pl.Int64, strict=False), scale)
         if self.ts_format is not None:
             return self._parsed(column.str.strip_chars(), self.ts_format)
         return self._parsed(_iso_text(column), "%Y-%m-%d %H:%M:%S%.f" + ("" if self.time_zone else "%:z"))
 
     def _parsed(self, text: pl.Expr, form: str) -> pl.Expr:
         moment = text.str.to_datetime(form, time_unit="ns", strict=False)
+        coarse = text.str.to_datetime(form, time_unit="ms", strict=False)  # years int64 ns cannot hold wrap around
+        moment = pl.when(_scaled(coarse.cast(pl.Int64), 1_000_000).is_not_null()).then(moment)
         if self.time_zone is not None:
             moment = moment.dt.replace_time_zone(self.time_zone).dt.convert_time_zone("UTC")
         return moment.cast(pl.Int64)
@@ -222,6 +224,12 @@ class FrameSpec:
         if self.ts_format is not None:
             return f"not a time of the form {self.ts_format!r}"
         return "not an ISO time " + ("without offset" if self.time_zone else "with an offset (else set time_zone)")
+
+
+def _scaled(count: pl.Expr, scale: int) -> pl.Expr:
+    """``count * scale``; null where int64 cannot hold it."""
+    limit = (2**63 - 1) // scale
+    return count * scale if scale == 1 else pl.when(count.is_between(-limit, limit)).then(count * scale)
 
 
 def _is_plausible(count: int, unit: str) -> bool:
