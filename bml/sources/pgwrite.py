@@ -39,6 +39,7 @@ _OIDS = {"ts": {1114, 1184}, "symbol": {25, 1043}, "batch_id": {20}, "side": {25
 _NUMBER_OIDS = {701}
 _LEVEL_BYTES = {21: 2, 23: 4, 20: 8}
 _INSERT_ROWS = 2000
+_GONE = frozenset({"57P01", "57P02", "57P03"})  # the server shuts down, has crashed, or is not up yet
 
 
 class WriteSession(Session):
@@ -281,17 +282,18 @@ class DepthWriter:
 
     def _refused(self, error: psycopg.Error, what: str) -> NoReturn:
         session, where = self._session, f"table {self.label}, {what}"
-        if error.sqlstate is None:
+        state = error.sqlstate or ""
+        if not state or state in _GONE or state.startswith("08"):
             session.close()
             raise SourceError(
                 f"{where}: the connection broke: {session.redact(error)}; run the command again, it goes on"
             ) from None
         told = session.redact(error.diag.message_primary or error)
-        if error.sqlstate == "42501":
+        if state == "42501":
             raise SourceError(
                 f"{where}: permission denied ({told}): the account needs SELECT, INSERT and DELETE on it, "
                 "and CREATE on its schema where it is to be made"
             ) from None
-        if error.sqlstate == "3F000":
+        if state == "3F000":
             raise ConfigError(f"{where}: {told}: make the schema, or name another with --schema") from None
-        raise session.explain(ServerError(error.sqlstate, told), where) from None
+        raise session.explain(ServerError(state, told), where) from None

@@ -46,12 +46,15 @@ def conn(postgres_dsn: str) -> Iterator[psycopg.Connection[Any]]:
                 conn.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
 
 
-def ingest(config: Path, dsn: str, *options: str) -> tiny.Outcome:
+def invoke(*args: str | Path, env: dict[str, str | None]) -> tiny.Outcome:
     """In this process: a new one takes a second to start."""
-    args = ["ingest", str(config), "--table", "ing", "--json", "-q", *options]
-    done = CliRunner().invoke(app, args, env={"BML_DSN": dsn})
+    done = CliRunner().invoke(app, [str(arg) for arg in args], env={"BML_DSN": None, **env})
     forget_values()
     return tiny.Outcome(done.exit_code, done.stdout, done.stderr)
+
+
+def ingest(config: Path, dsn: str, *options: str) -> tiny.Outcome:
+    return invoke("ingest", config, "--table", "ing", "--json", "-q", *options, env={"BML_DSN": dsn})
 
 
 def total(conn: psycopg.Connection[Any], table: str = "ing") -> tuple[int, int, Any]:
@@ -132,7 +135,7 @@ def test_other_rows_are_refused_or_replaced(config: Path, conn: psycopg.Connecti
     assert total(conn) == before
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_killed_ingest_goes_on(tmp_path: Path, conn: psycopg.Connection[Any], postgres_dsn: str, kills: int) -> None:
     """SIGKILL while rows are on their way; afterwards one run completes the table, no row doubled or lost."""
     tree = tiny.document(tmp_path, tmp_path / "store")
@@ -168,6 +171,36 @@ def _rows(conn: psycopg.Connection[Any]) -> int:
         return 0
     assert found is not None
     return int(found[0])
+
+
+def test_a_connection_cut_while_rows_are_on_their_way(
+    config: Path, conn: psycopg.Connection[Any], postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bml.sources import pgrows
+
+    blocks = pgrows.copy_blocks
+
+    def cut(*args: Any) -> Iterator[bytes]:
+        for block in blocks(*args):
+            yield block
+            if _rows(conn) == 2880 * 2:
+                conn.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE pid <> pg_backend_pid() AND query LIKE 'COPY%'"
+                )
+                time.sleep(0.1)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pgrows, "copy_blocks", cut)
+        outcome = ingest(config, postgres_dsn)
+    assert outcome.code == 4
+    assert len(outcome.err.splitlines()) == 1
+    assert "the connection broke" in outcome.err
+    assert "run the command again, it goes on" in outcome.err
+    assert _rows(conn) == 2880 * 2
+    assert json.loads(ingest(config, postgres_dsn).out)["n_days"] == {
+        "written": 4, "replaced": 0, "unchanged": 2, "empty": 0,
+    }  # fmt: skip
 
 
 @pytest.mark.slow
@@ -286,13 +319,13 @@ def test_an_account_without_rights_is_told(config: Path, conn: psycopg.Connectio
 
 def test_a_dsn_comes_from_the_environment_and_is_not_shown(config: Path) -> None:
     dsn = "postgresql://me:hunter2secret@127.0.0.1:9/db"
-    on_the_line = tiny.bml("ingest", config, "--table", "t", "--into", dsn)
+    on_the_line = invoke("ingest", config, "--table", "t", "--into", dsn, env={})
     assert on_the_line.code == 2
     assert "seen by everybody" in on_the_line.err
-    away = tiny.bml("ingest", config, "--table", "t", "--into", "MY_DSN", env={"MY_DSN": dsn})
+    away = invoke("ingest", config, "--table", "t", "--into", "MY_DSN", env={"MY_DSN": dsn})
     assert away.code == 4
     assert "hunter2" not in on_the_line.err + away.err + on_the_line.out + away.out
-    missing = tiny.bml("ingest", config, "--table", "t")
+    missing = invoke("ingest", config, "--table", "t", env={})
     assert missing.code == 2
     assert "BML_DSN is not set" in missing.err
 
@@ -370,7 +403,7 @@ def test_embedded_folders_that_are_something_else(config: Path, tmp_path: Path) 
         ("", "a folder is needed"),
         (str(tmp_path / "mine"), "neither a server's folder nor an empty"),
     ):
-        outcome = tiny.bml("ingest", config, "--table", "t", "--into", f"embedded:{folder}")
+        outcome = invoke("ingest", config, "--table", "t", "--into", f"embedded:{folder}", env={})
         assert outcome.code == 2, outcome.err
         assert told in outcome.err
     assert os.listdir(tmp_path / "mine") == ["thesis.tex"]
