@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 60
 # quiet: the table that is made of the figures says more than pytest-benchmark's
 MEASURE := $(BIN)/python -m pytest bench -q --benchmark-disable-gc --benchmark-quiet
 
-.PHONY: help demo demo-database test test-all lint format sanitize fuzz callgrind bench bench-gate bench-baseline clean
+.PHONY: help demo demo-database test test-all lint format sanitize fuzz callgrind bench bench-gate bench-baseline bench-extraction clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -78,6 +78,10 @@ bench-baseline: $(STAMP)  ## measures three times and writes bench/baseline.json
 		$(MEASURE) --peers numba --rounds 11 --benchmark-json=build/bench-base-$$run.json || exit 1; done
 	$(BIN)/python -m bench.report baseline build/bench-base-[123].json >build/baseline.json
 	mv build/baseline.json bench/baseline.json
+
+bench-extraction: $(STAMP)  ## a symbol-day out of PostgreSQL beside its peers (adbc-driver-postgresql, connectorx)
+	mkdir -p build
+	$(BIN)/python -m bench.extraction --json build/extraction.json
 
 clean:  ## remove what was built (never data)
 	rm -rf build dist *.egg-info $(VENV)

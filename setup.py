@@ -66,7 +66,15 @@ kernels = [compiled("_cpu", ["csrc/probe/cpu.cpp"], [])]
 kernels += [compiled(f"_core_{isa}", sorted(glob("csrc/bind/*.cpp")), isas[isa]) for isa in wanted]
 cython = cythonize(
     [
-        Extension(path[:-4].replace("/", "."), [path], extra_compile_args=compile_args, extra_link_args=link_args)
+        Extension(
+            path[:-4].replace("/", "."),
+            [path],
+            language="c++",
+            include_dirs=["csrc/include"],
+            depends=glob("csrc/include/bml/*.hpp"),
+            extra_compile_args=["-std=c++20", *compile_args],
+            extra_link_args=link_args,
+        )
         for path in sorted(glob("bml/**/*.pyx", recursive=True))
     ],
     compiler_directives={"language_level": "3", "boundscheck": debug, "wraparound": False, "cdivision": True},

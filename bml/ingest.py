@@ -40,6 +40,7 @@ class Target:
     table: str
     layout: str
     replace: bool = False
+    insecure: bool = False
     statement_timeout_s: float = 600.0
 
 
@@ -158,7 +159,8 @@ class _Run:
         from bml.sources.pgwrite import DepthWriter
 
         target = self._target
-        return DepthWriter(self._session, self._dsn, (target.schema, target.table), target.layout, sequence=sequence)
+        name, insecure = (target.schema, target.table), target.insecure
+        return DepthWriter(self._session, self._dsn, name, target.layout, sequence=sequence, insecure=insecure)
 
     def one_day(self, symbol: str, day: dt.date) -> int:
         """Read and write one symbol-day; how many rows it has."""
@@ -201,7 +203,8 @@ def _session(dsn: str, target: Target) -> WriteSession:
         from bml.sources.pgwrite import WriteSession
     except ModuleNotFoundError as error:
         raise missing_extra(error.name or "psycopg", "bml ingest") from error
-    return WriteSession(dsn, statement_timeout_s=target.statement_timeout_s, connect_timeout_s=10.0)
+    limits = {"statement_timeout_s": target.statement_timeout_s, "connect_timeout_s": 10.0}
+    return WriteSession(dsn, **limits, insecure=target.insecure)
 
 
 def _open_source(cfg: Config) -> Source:

@@ -66,6 +66,13 @@ class SourceError(BmlError):
     exit_code = 4
 
 
+class ConnectionLost(SourceError):
+    """The connection was refused, reset, closed or silent: trying again later may help.
+
+    Never a wrong password, a certificate, a missing database or faulty SQL.
+    """
+
+
 class Flag(enum.IntFlag):
     """What happened at a time: a bit mask, kept per grid cell and, in reports, per raw snapshot."""
 
@@ -113,6 +120,37 @@ class DepthRows:
     @property
     def n_rows(self) -> int:
         return int(self.ts_ns_N.shape[0])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DepthBook:
+    """The rows of a :class:`DepthRows` placed already: every snapshot at its time, duplicates settled.
+
+    ``ts_ns_T`` ascending; ``book_TLF`` float64 (T, levels, 4), NaN where no row is, broken cells as they came.
+    Per snapshot, int32: ``n_rows_T`` rows, ``duplicate_T`` surplus ones, ``deep_T`` deeper than the book, ``void_T``
+    sided rows of the book without price and quantity, of which ``first_void`` is the (time, level, side) of the first
+    to arrive. ``n_conflict`` as of kernels.tall_to_wide. ``superseded_T``: rows the source left out because their
+    time has rows of a larger batch; None is none.
+    """
+
+    symbol: str
+    start_ns: int
+    stop_ns: int
+    ts_ns_T: Int64
+    book_TLF: Float64
+    n_rows_T: Int32
+    duplicate_T: Int32
+    deep_T: Int32
+    void_T: Int32
+    first_void: tuple[int, int, int] | None = None
+    n_conflict: int = 0
+    superseded_T: Int32 | None = None
+    counted_from_ns: int | None = None
+    query: str = ""
+
+    @property
+    def n_rows(self) -> int:
+        return int(self.n_rows_T.sum(dtype=np.int64))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

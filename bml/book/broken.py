@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from bml.book.report import Bools, iso
-from bml.types import ASK, BID, DataError, DepthRows, Float64, Floats, Int64
+from bml.types import ASK, BID, DataError, DepthBook, DepthRows, Float64, Floats, Int32, Int64
 
 #: bytes of a block of snapshots: it and its masks stay in the cache of one core
 BLOCK_BYTES = 1 << 20
@@ -40,6 +41,14 @@ def deep(rows: DepthRows, levels: int) -> Bools:
     return deep_N
 
 
+class Unseen(NamedTuple):
+    """Broken rows that are no broken cell of the book: how many per snapshot, and the first of them."""
+
+    count_T: Int32 | Int64
+    #: its time, level, side, price and quantity; asked when there is one
+    first: Callable[[], tuple[int, int, int, float, float]]
+
+
 def clear(rows: DepthRows, ts_ns_T: Int64, book_TLF: Float64, *, refuse: bool) -> Int64:
     """Make every broken cell of ``book_TLF`` NaN, in place; how many there were per snapshot, int64 (T,).
 
@@ -47,19 +56,37 @@ def clear(rows: DepthRows, ts_ns_T: Int64, book_TLF: Float64, *, refuse: bool) -
     and quantity, and those of a price-keyed one whose rank is beyond the book. Others deeper than the book are
     not counted. ``refuse``: DataError for the first one instead.
     """
-    time, level, side = _cells(book_TLF)
     unseen = _unseen(rows, book_TLF.shape[1])
-    count_T = np.bincount(time, minlength=len(ts_ns_T)) + per_snapshot(rows, unseen, ts_ns_T)
-    if refuse and len(time) + len(unseen):
-        more = len(time) + len(unseen) - 1
+
+    def first() -> tuple[int, int, int, float, float]:
+        row = int(unseen[0])
+        side = BID if rows.side_N is None else int(rows.side_N[row])
+        px, qty = (float(x[row]) for x in rows.columns)
+        return int(rows.ts_ns_N[row]), int(rows.level_N[row]), side, px, qty
+
+    return _clear(rows.symbol, ts_ns_T, book_TLF, Unseen(per_snapshot(rows, unseen, ts_ns_T), first), refuse)
+
+
+def clear_placed(placed: DepthBook, *, refuse: bool) -> Int64:
+    """:func:`clear` of a book that came without its rows."""
+
+    def first() -> tuple[int, int, int, float, float]:
+        assert placed.first_void is not None  # there is a first where there are any
+        return *placed.first_void, np.nan, np.nan
+
+    return _clear(placed.symbol, placed.ts_ns_T, placed.book_TLF, Unseen(placed.void_T, first), refuse)
+
+
+def _clear(symbol: str, ts_ns_T: Int64, book_TLF: Float64, unseen: Unseen, refuse: bool) -> Int64:
+    time, level, side = _cells(book_TLF)
+    count_T: Int64 = np.bincount(time, minlength=len(ts_ns_T)) + unseen.count_T
+    n_broken = int(count_T.sum())
+    if refuse and n_broken:
         if len(time):
             t, at, s = int(time[0]), int(level[0]), int(side[0])
             px, qty = book_TLF[t, at, 2 * s : 2 * s + 2]
-            _refuse(rows.symbol, int(ts_ns_T[t]), at + 1, s, float(px), float(qty), more)
-        row = int(unseen[0])
-        side_of = BID if rows.side_N is None else int(rows.side_N[row])
-        px, qty = (float(x[row]) for x in rows.columns)
-        _refuse(rows.symbol, int(rows.ts_ns_N[row]), int(rows.level_N[row]), side_of, px, qty, more)
+            _refuse(symbol, int(ts_ns_T[t]), at + 1, s, float(px), float(qty), n_broken - 1)
+        _refuse(symbol, *unseen.first(), n_broken - 1)
     _make_absent(book_TLF, time, level, side)
     return count_T
 

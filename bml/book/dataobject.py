@@ -20,7 +20,7 @@ from bml.book import broken
 from bml.book.report import Bools, iso, merged, run_events
 from bml.host import kernel_threads
 from bml.registry import stage
-from bml.types import DataError, DataObject, DepthRows, Event, Flag, Float64, Int32, Int64, QualityReport
+from bml.types import DataError, DataObject, DepthBook, DepthRows, Event, Flag, Float64, Int32, Int64, QualityReport
 
 #: rows looked at at once
 BLOCK_ROWS = 1 << 17
@@ -37,7 +37,7 @@ class _Found:
 
 @stage
 def build(
-    rows: DepthRows,
+    rows: DepthRows | DepthBook,
     *,
     levels: Annotated[int, Field(ge=1)] = 1000,
     bad_rows: Literal["error", "drop"] = "error",
@@ -62,7 +62,12 @@ def build(
     source) n_duplicate (surplus rows) n_conflict n_broken n_backwards n_time_back; counts and events leave the
     look-back out, ``n_conflict`` excepted.
     Raises DataError naming symbol, time and row or level. Cost: the kernel, then one pass over the book.
+
+    A :class:`DepthBook` was placed by its source, by the same ``levels`` and ``duplicates``: it comes to the same data
+    object as its rows, and its memory is taken over.
     """
+    if isinstance(rows, DepthBook):
+        return _of_placed(rows, levels, refuse=bad_rows == "error")
     back = time_back(rows, monotonic_time)
     try:
         wide = kernels.tall_to_wide(
@@ -86,6 +91,16 @@ def build(
     )
 
 
+def _of_placed(book: DepthBook, levels: int, *, refuse: bool) -> DataObject:
+    if book.book_TLF.shape[1] != levels:
+        raise ValueError(f"the source placed {book.book_TLF.shape[1]} levels, not {levels}")
+    check_range(book, book.ts_ns_T)
+    cell_T = broken.clear_placed(book, refuse=refuse)
+    n_deep = int(book.deep_T.sum(dtype=np.int64))
+    placed = Placed(book.ts_ns_T, book.duplicate_T, cell_T, n_deep, book.n_conflict)
+    return described(book, book.book_TLF, placed, (), levels)
+
+
 class Placed(NamedTuple):
     """What is known of rows once they are placed in snapshots."""
 
@@ -96,10 +111,14 @@ class Placed(NamedTuple):
     n_conflict: int
 
 
-def described(rows: DepthRows, book_TLF: Float64, placed: Placed, back: tuple[Event, ...], levels: int) -> DataObject:
+def described(
+    rows: DepthRows | DepthBook, book_TLF: Float64, placed: Placed, back: tuple[Event, ...], levels: int
+) -> DataObject:
     """The data object of a book that was placed and cleared: flags, sequence numbers, counts and events."""
     ts_ns_T = placed.ts_ns_T
-    sequence_T = None if rows.sequence_N is None else _sequence(rows.ts_ns_N, rows.sequence_N, ts_ns_T)
+    sequence_T: Int64 | None = None
+    if isinstance(rows, DepthRows) and rows.sequence_N is not None:
+        sequence_T = _sequence(rows.ts_ns_N, rows.sequence_N, ts_ns_T)
     counted_from_ns = rows.start_ns if rows.counted_from_ns is None else rows.counted_from_ns
     counted_T = ts_ns_T >= counted_from_ns
     found = (
@@ -108,11 +127,16 @@ def described(rows: DepthRows, book_TLF: Float64, placed: Placed, back: tuple[Ev
         _backwards(sequence_T, ts_ns_T, counted_T),
     )
     flag_T = np.zeros(len(ts_ns_T), np.uint16)
+    n_rows, n_deep, n_superseded = (
+        _counted_rows(rows, levels if placed.n_deep else None, counted_from_ns)
+        if isinstance(rows, DepthRows)
+        else _counted_placed(rows, counted_T)
+    )
     counts = {
-        "n_rows": _rows_from(rows.ts_ns_N, counted_from_ns),
+        "n_rows": n_rows,
         "n_snapshots": int(counted_T.sum()),
-        "n_deep": _deep_from(rows, levels, counted_from_ns) if placed.n_deep else 0,
-        "n_superseded": 0 if rows.superseded_ns_N is None else int((rows.superseded_ns_N >= counted_from_ns).sum()),
+        "n_deep": n_deep,
+        "n_superseded": n_superseded,
         "n_conflict": placed.n_conflict,
         "n_time_back": sum(event.count for event in back),
     }
@@ -137,6 +161,22 @@ def described(rows: DepthRows, book_TLF: Float64, placed: Placed, back: tuple[Ev
 def in_order(ts_ns_N: Int64) -> bool:
     """Whether no time goes back."""
     return not any((ts[1:] < ts[:-1]).any() for ts in _blocks(ts_ns_N, 1))
+
+
+def _counted_rows(rows: DepthRows, levels: int | None, from_ns: int) -> tuple[int, int, int]:
+    """Rows, those deeper than ``levels`` (None: there are none) and superseded ones, dated ``from_ns`` or later."""
+    n_superseded = 0 if rows.superseded_ns_N is None else int((rows.superseded_ns_N >= from_ns).sum())
+    n_deep = 0 if levels is None else _deep_from(rows, levels, from_ns)
+    return _rows_from(rows.ts_ns_N, from_ns), n_deep, n_superseded
+
+
+def _counted_placed(book: DepthBook, counted_T: Bools) -> tuple[int, int, int]:
+    """:func:`_counted_rows` of a book."""
+    n_rows, n_deep, n_superseded = (
+        0 if count_T is None else int(count_T[counted_T].sum(dtype=np.int64))
+        for count_T in (book.n_rows_T, book.deep_T, book.superseded_T)
+    )
+    return n_rows, n_deep, n_superseded
 
 
 def _rows_from(ts_ns_N: Int64, from_ns: int) -> int:
@@ -189,7 +229,7 @@ def _place(rows: DepthRows, message: str) -> str:
     return f"{rows.symbol}{where}: {words}{hint}"
 
 
-def check_range(rows: DepthRows, ts_ns_T: Int64) -> None:
+def check_range(rows: DepthRows | DepthBook, ts_ns_T: Int64) -> None:
     """Refuse rows from outside the range they were asked for."""
     if len(ts_ns_T) and not (rows.start_ns <= int(ts_ns_T[0]) and int(ts_ns_T[-1]) < rows.stop_ns):
         raise DataError(

@@ -14,12 +14,24 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bml.book import dataobject
 from bml.book.fused import recognise
 from bml.book.store import SCHEMA, DayFile, DayStore
 from bml.config import Call, Config, digest
 from bml.registry import learner, reads
-from bml.sources.base import Source
-from bml.types import NS_PER_DAY, NS_PER_S, AlignedDay, ConfigError, DataError, DataObject, DayContext, Flag
+from bml.sources.base import ReadsBook, Source
+from bml.types import (
+    NS_PER_DAY,
+    NS_PER_S,
+    AlignedDay,
+    ConfigError,
+    DataError,
+    DataObject,
+    DayContext,
+    DepthBook,
+    DepthRows,
+    Flag,
+)
 
 #: days of the training span a step learns from: enough to see the book's depth, cheap enough to read twice
 LEARN_DAYS = 5
@@ -106,9 +118,8 @@ class DayBuilder:
 
     def _run(self, symbol: str, day: dt.date, n_steps: int) -> DataObject | AlignedDay:
         midnight = start_ns(day)
-        rows = replace(
-            self._source.read(symbol, midnight - self._look_back_ns, midnight + NS_PER_DAY), counted_from_ns=midnight
-        )
+        fused = self._fused if self._fused is not None and self._fused.n_steps <= n_steps else None
+        rows = replace(self._read(symbol, midnight, as_book=fused is None), counted_from_ns=midnight)
         context = DayContext(
             symbol=symbol,
             day=day,
@@ -119,13 +130,21 @@ class DayBuilder:
         )
         value: DataObject | AlignedDay | None = None
         done = 0
-        if self._fused is not None and self._fused.n_steps <= n_steps:
-            value, done = self._fused.run(rows, context), self._fused.n_steps
+        if fused is not None and isinstance(rows, DepthRows):
+            value, done = fused.run(rows, context), fused.n_steps
         if value is None:
             value, done = self._build(rows, **self._cfg.data_object.params), 0
         for call, fn in self._steps[done:n_steps]:
             value = fn(value, context, **call.params)
         return value
+
+    def _read(self, symbol: str, midnight: int, *, as_book: bool) -> DepthRows | DepthBook:
+        """The day and its look-back; ``as_book``: placed by the source, if it can for this data object."""
+        span = midnight - self._look_back_ns, midnight + NS_PER_DAY
+        source, params = self._source, self._cfg.data_object.params
+        if as_book and self._build is dataobject.build and isinstance(source, ReadsBook) and source.reads_book:
+            return source.read_book(symbol, *span, levels=params["levels"], duplicates=params["duplicates"])
+        return source.read(symbol, *span)
 
 
 def spread(days: Sequence[dt.date], count: int = LEARN_DAYS) -> list[dt.date]:

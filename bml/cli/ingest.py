@@ -23,6 +23,9 @@ Layout = Annotated[
 ]
 Replace = Annotated[bool, typer.Option("--replace", help="Delete other rows of a symbol-day first (asks for --yes).")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do delete.")]
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="Connect without proof of who answers, passwords in clear text if asked.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, write nothing.")]
 
 
@@ -35,7 +38,10 @@ def ingest(
     layout: Layout = "paired",
     replace: Replace = False,
     yes: Yes = False,
-    dry_run: DryRun = False,
+    dry_run: Insecure = Annotated[
+    bool, typer.Option("--insecure", help="Connect without proof of who answers, passwords in clear text if asked.")
+]
+DryRun = False,
     set_: options.Set = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -49,7 +55,7 @@ def ingest(
     options.start_logging(quiet, debug)
     if replace and not yes and not dry_run:
         raise ConfigError("--replace deletes rows of the table: say --yes too, or look first with --dry-run")
-    target = job.Target(dsn=job.dsn_of(into), schema=schema, table=table, layout=layout, replace=replace)
+    target = job.Target(dsn=job.dsn_of(into), schema=schema, table=table, layout=layout, replace=replace, insecure=insecure)
     cfg = options.load(config, set_, ("collect",))
     if dry_run:
         document: dict[str, Any] = job.plan(cfg, target)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Literal, Protocol, Self, runtime_checkable
 
-from bml.types import DepthRows
+from bml.types import DepthBook, DepthRows
 
 
 class Source(Protocol):
@@ -31,6 +31,22 @@ class Source(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+@runtime_checkable
+class ReadsBook(Protocol):
+    """A source that can place its rows while they arrive, so that they are never held as columns."""
+
+    @property
+    def reads_book(self) -> bool:
+        """Whether it can with the columns it was given."""
+        ...
+
+    def read_book(
+        self, symbol: str, start_ns: int, stop_ns: int, *, levels: int, duplicates: Literal["error", "first", "last"]
+    ) -> DepthBook:
+        """What :meth:`Source.read` hands out, as a book of ``levels``; ``duplicates`` as of book.dataobject.build."""
+        ...
 
 
 @runtime_checkable

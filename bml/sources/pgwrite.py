@@ -21,7 +21,7 @@ from bml.sources.pgquery import iso
 from bml.sources.pgrows import TableRows
 from bml.sources.pgsession import ServerError, Session
 from bml.sources.postgres import depth_rows
-from bml.types import BmlError, ConfigError, DataError, SourceError
+from bml.types import BmlError, ConfigError, ConnectionLost, DataError, SourceError
 
 #: column -> type in PostgreSQL and in GreptimeDB; numbers not named here are double precision
 _TYPES = {
@@ -45,13 +45,7 @@ _GONE = frozenset({"57P01", "57P02", "57P03"})  # the server shuts down, has cra
 class WriteSession(Session):
     """A session that is not read-only; everything else (how it connects, what it hides) is the reader's."""
 
-    def _prepare(self, conn: psycopg.Connection[Any]) -> None:
-        try:
-            conn.execute(f"SET statement_timeout = {round(self._statement_timeout_s * 1000)}".encode())
-            if not self.is_greptimedb:
-                conn.execute(b"SET default_transaction_read_only = off")
-        except psycopg.Error as error:
-            raise SourceError(f"{self.place}: cannot set up the session: {self.redact(error)}") from None
+    READ_ONLY = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +60,19 @@ class Written:
 class DepthWriter:
     """One depth table on one server."""
 
-    def __init__(self, session: WriteSession, dsn: str, name: tuple[str, str], layout: str, *, sequence: bool) -> None:
+    def __init__(
+        self,
+        session: WriteSession,
+        dsn: str,
+        name: tuple[str, str],
+        layout: str,
+        *,
+        sequence: bool,
+        insecure: bool = False,
+    ) -> None:
         self._session = session
         self._dsn = dsn
+        self._insecure = insecure
         self._name = name
         self._layout = layout
         self._columns = pgrows.column_names(layout, sequence=sequence)
@@ -255,7 +259,7 @@ class DepthWriter:
         columns: dict[str, str | None] = {"batch": "batch_id"}
         if self._has_sequence:
             columns["sequence"] = "sequence"
-        options: dict[str, Any] = {"layout": self._layout, "columns": columns}
+        options: dict[str, Any] = {"layout": self._layout, "columns": columns, "insecure": self._insecure}
         with depth_rows(dsn=self._dsn, schema=self._name[0], table=self._name[1], **options) as reader:
             return pgrows.row_hashes(pgrows.table_rows(reader.read(symbol, start_ns, stop_ns), self._layout))
 
@@ -285,7 +289,7 @@ class DepthWriter:
         state = error.sqlstate or ""
         if not state or state in _GONE or state.startswith("08"):
             session.close()
-            raise SourceError(
+            raise ConnectionLost(
                 f"{where}: the connection broke: {session.redact(error)}; run the command again, it goes on"
             ) from None
         told = session.redact(error.diag.message_primary or error)

@@ -14,7 +14,7 @@ done
 build() {  # NAME SANITIZERS
     "${CXX:-g++}" "${flags[@]}" -O1 -g -pthread -fsanitize="$2" -fno-sanitize-recover=all "csrc/tests/$1.cpp" -o "$scratch/$1"
 }
-for name in native_test pool_test; do
+for name in native_test pool_test pg_mutations_test; do
     build "$name" address,undefined
     "$scratch/$name"
 done

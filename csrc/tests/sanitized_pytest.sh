@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the tests of all compiled code against extensions built under ASan and UBSan, in a scratch copy: the normal
-# build stays. These are tests/kernels and the decoder of database rows. Arguments go to pytest. PYTHON chooses the
+# build stays. These are tests/kernels and the decoders of database rows. Arguments go to pytest. PYTHON chooses the
 # interpreter. The wheel's tests are left out: they build it as it ships; so are window features, which
 # are numba's code.
 set -euo pipefail
@@ -18,7 +18,7 @@ cp bml/__init__.py bml/types.py "$scratch/bml"
 cp -r bml/kernels "$scratch/bml"
 cp bml/sources/__init__.py bml/sources/_copy_rows.py* "$scratch/bml/sources"
 cp -r tests/*.py tests/kernels "$scratch/tests"
-cp tests/sources/test_postgres_decoder.py "$scratch/tests/sources"
+cp tests/sources/test_postgres_decoder.py tests/sources/test_copy_book.py "$scratch/tests/sources"
 rm -f "$scratch"/bml/kernels/*.so
 cd "$scratch"
 BML_SANITIZE=address,undefined "$python" setup.py -q build_ext --inplace
@@ -30,5 +30,5 @@ BML_SANITIZE=address,undefined "$python" setup.py -q build_ext --inplace
 LD_PRELOAD="$(g++ -print-file-name=libasan.so):$(g++ -print-file-name=libstdc++.so)" \
     ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=8 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc PYTHONPATH="$scratch" \
     BML_HYPOTHESIS=quick BML_TEST_BACKENDS=compiled,spec \
-    "$python" -m pytest tests/kernels tests/sources/test_postgres_decoder.py \
+    "$python" -m pytest tests/kernels tests/sources/test_postgres_decoder.py tests/sources/test_copy_book.py \
     --ignore tests/kernels/test_kernels_wheel.py --ignore tests/kernels/test_window_feature.py -p no:cacheprovider --capture=sys "$@"

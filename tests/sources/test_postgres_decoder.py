@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bml.sources._copy_rows import CopyRows
+from bml.sources._copy_rows import ENDED, ENTRY_POINTS, CopyRows
 from bml.types import BmlError, DataError, SourceError
 
 HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">II", 0, 0)
@@ -204,7 +204,9 @@ class FakeLibpq:
 
     def drain(self, decoder: CopyRows) -> int:
         get, free = (ctypes.cast(f, ctypes.c_void_p).value or 0 for f in (self.get, self.free))
-        return decoder.drain(0, get, free)
+        how, came = decoder.drain(0, (get, free, *[0] * (len(ENTRY_POINTS) - 2)), -1, 0)
+        assert came
+        return how
 
 
 @pytest.mark.parametrize("step", [1, 2, 19, 20, 64, 1000, 10_000])
@@ -212,7 +214,7 @@ class FakeLibpq:
 def test_blocks_taken_from_libpq_give_the_same(step: int, reserve: int) -> None:
     libpq = FakeLibpq(STREAM[at : at + step] for at in range(0, len(STREAM), step))
     decoder = CopyRows(PAIRED, reserve=reserve)
-    assert libpq.drain(decoder) == -1
+    assert libpq.drain(decoder) == ENDED
     assert libpq.held == 0
     got = decoder.finish(50)
     for name, values in decode(STREAM).items():

@@ -89,10 +89,10 @@ def slow_view(dsn: str) -> None:
 def test_both_readers_give_the_same(postgres_dsn: str, load_table: LoadTable) -> None:
     load_table(paired_frame(100, 100, ("BTCUSDT",)), "both")
     with depth_rows(dsn=postgres_dsn, table="both") as source:
-        assert source.describe()["reader"] == "libpq"
+        assert source.describe()["reader"] == "copy"
         direct = source.read("BTCUSDT", START, STOP)
-        source._session.libpq = None
-        assert source.describe()["reader"] == "psycopg"
+        source._transport.libpq = None
+        assert source.describe()["reader"] == "portable"
         blocks = source.read("BTCUSDT", START, STOP)
     assert direct.n_rows == 10_000
     for a, b in zip((direct.ts_ns_N, *direct.columns), (blocks.ts_ns_N, *blocks.columns), strict=True):
@@ -126,14 +126,14 @@ def test_a_backend_that_dies_mid_stream(postgres_dsn: str, load_table: LoadTable
         class Killer(CopyRows):
             """Ends the server's process while its rows arrive."""
 
-            def drain(self, *args: int) -> int:
+            def drain(self, *args: Any) -> tuple[int, bool]:
                 with psycopg.connect(postgres_dsn, autocommit=True) as other:
                     other.execute("SELECT pg_terminate_backend(%s)", (session.connection().info.backend_pid,))
                 return super().drain(*args)
 
         text = "COPY (SELECT a.ts FROM long a, generate_series(1, 400)) TO STDOUT (FORMAT BINARY)"
         with pytest.raises((SourceError, ServerError), match=r"terminat|connection") as caught:
-            session.copy(text.encode(), Killer([("ts", "time", "timestamp")]))
+            source._transport.copy(text.encode(), Killer([("ts", "time", "timestamp")]))
         assert not isinstance(caught.value, psycopg.Error)
         assert source.read("BTCUSDT", START, STOP).n_rows == 10_000
 
