@@ -38,10 +38,8 @@ def ingest(
     layout: Layout = "paired",
     replace: Replace = False,
     yes: Yes = False,
-    dry_run: Insecure = Annotated[
-    bool, typer.Option("--insecure", help="Connect without proof of who answers, passwords in clear text if asked.")
-]
-DryRun = False,
+    dry_run: DryRun = False,
+    insecure: Insecure = False,
     set_: options.Set = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -55,7 +53,9 @@ DryRun = False,
     options.start_logging(quiet, debug)
     if replace and not yes and not dry_run:
         raise ConfigError("--replace deletes rows of the table: say --yes too, or look first with --dry-run")
-    target = job.Target(dsn=job.dsn_of(into), schema=schema, table=table, layout=layout, replace=replace, insecure=insecure)
+    target = job.Target(
+        dsn=job.dsn_of(into), schema=schema, table=table, layout=layout, replace=replace, insecure=insecure
+    )
     cfg = options.load(config, set_, ("collect",))
     if dry_run:
         document: dict[str, Any] = job.plan(cfg, target)
