@@ -250,9 +250,11 @@ def _taken(rows: TableRows, at: Int64) -> TableRows:
 
 def _sided(rows: TableRows) -> TableRows:
     """Each side of a paired row that is there as a row of its own, bid before ask."""
-    px_2N = np.stack([rows.numbers[FIELDS.index("bid_px")], rows.numbers[FIELDS.index("ask_px")]])
-    qty_2N = np.stack([rows.numbers[FIELDS.index("bid_qty")], rows.numbers[FIELDS.index("ask_qty")]])
-    there_N2 = (~(np.isnan(px_2N) & np.isnan(qty_2N))).T
+    absent_N2 = np.empty((rows.n_rows, 2), np.bool_)
+    for side, which in enumerate(SIDES):
+        px_N, qty_N = (rows.numbers[FIELDS.index(f"{which}_{what}")] for what in ("px", "qty"))
+        absent_N2[:, side] = np.isnan(px_N) & np.isnan(qty_N)
+    there_N2 = ~absent_N2
     lost = len(np.unique(rows.ts_us_N)) - len(np.unique(rows.ts_us_N[there_N2.any(axis=1)]))
     if lost:
         raise DataError(f"{rows.symbol}: {lost} snapshots without any level, which sided rows cannot say: write paired")
@@ -260,10 +262,15 @@ def _sided(rows: TableRows) -> TableRows:
     same = _equal_next(rows.ts_us_N[order], rows.level_N[order])
     if (same & ~there_N2[order[1:]].all(axis=1)).any():
         raise DataError(f"{rows.symbol}: duplicate rows in which a side is absent cannot be told as sided rows")
-    row_M, side_M = np.nonzero(there_N2)
+    cell_M = np.flatnonzero(there_N2)
+    row_M, is_ask_M = cell_M >> 1, (cell_M & 1).astype(np.bool_)
+    numbers = []
+    for what in ("px", "qty"):
+        values_M = rows.numbers[FIELDS.index(f"bid_{what}")][row_M]
+        values_M[is_ask_M] = rows.numbers[FIELDS.index(f"ask_{what}")][row_M[is_ask_M]]
+        numbers.append(values_M)
     out = _taken(replace(rows, numbers=()), row_M)
-    numbers = (px_2N[side_M, row_M], qty_2N[side_M, row_M])
-    return replace(out, layout="sided", numbers=numbers, side_N=side_M.astype(np.int8))
+    return replace(out, layout="sided", numbers=tuple(numbers), side_N=is_ask_M.astype(np.int8))
 
 
 def _paired(rows: TableRows) -> TableRows:
