@@ -6,11 +6,12 @@ STAMP := $(VENV)/.installed
 SOURCES := setup.py pyproject.toml constraints.txt $(wildcard csrc/bind/*.cpp csrc/bind/*.hpp csrc/probe/*.cpp csrc/include/bml/*.hpp) \
 	$(shell find bml -name '*.pyx')
 DEMO_STORE ?= bml-store/demo
+DATABASE_STORE ?= bml-store/demo-database
 FUZZ_SECONDS ?= 60
 # quiet: the table that is made of the figures says more than pytest-benchmark's
 MEASURE := $(BIN)/python -m pytest bench -q --benchmark-disable-gc --benchmark-quiet
 
-.PHONY: help demo test test-all lint format sanitize fuzz callgrind bench bench-gate bench-baseline bench-extraction clean
+.PHONY: help demo demo-database test test-all lint format sanitize fuzz callgrind bench bench-gate bench-baseline bench-extraction clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +27,10 @@ $(STAMP): $(SOURCES)
 
 demo: $(STAMP)  ## synthetic market -> model -> report, in minutes on a laptop
 	BML_STORE=$(DEMO_STORE) $(BIN)/bml run configs/demo.yaml
+
+demo-database: $(STAMP)  ## the same market through a PostgreSQL that lives in a folder, as far as the day files
+	BML_DSN=embedded:$(DATABASE_STORE)/server $(BIN)/bml ingest configs/demo.yaml --table depth
+	BML_DSN=embedded:$(DATABASE_STORE)/server BML_STORE=$(DATABASE_STORE) $(BIN)/bml preprocess configs/demo_database.yaml
 
 test: $(STAMP)  ## the tests
 	$(BIN)/pytest -m "not slow"

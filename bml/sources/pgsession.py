@@ -19,7 +19,7 @@ from typing import Any, Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from bml.sources import pgconnect, pgdialect
+from bml.sources import embedded, pgconnect, pgdialect
 from bml.sources.pgdialect import Dialect
 from bml.types import BmlError, ConnectionLost, DataError, SourceError
 
@@ -49,6 +49,7 @@ class Session:
     def __init__(
         self, dsn: str, *, statement_timeout_s: float, connect_timeout_s: float, insecure: bool = False
     ) -> None:
+        dsn = embedded.resolve(dsn)
         parts, self._secrets = pgconnect.parse(dsn)
         self._dsn = dsn
         self.statement_timeout_s = statement_timeout_s

@@ -12,7 +12,7 @@ import pytest
 
 from bml.types import DataError
 from tests.depth_files import read, write
-from tests.depth_frames import NUMBERS, paired_frame
+from tests.depth_frames import NUMBERS, START, paired_frame
 
 LINES = "ts,symbol,level,bid_px,bid_qty,ask_px,ask_qty\n"
 TIME = "2024-03-10T00:00:00Z"
@@ -123,3 +123,64 @@ def test_a_local_time_that_happened_twice_is_refused(tmp_path: Path) -> None:
     for name in ("dst.parquet", "dst.csv"):
         with pytest.raises(DataError, match="ambiguous"):
             read(tmp_path / name, time_zone="America/New_York", start=0, stop=2**62)
+
+
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+@pytest.mark.parametrize("year", [1969, 2262])
+def test_the_ends_of_time(tmp_path: Path, unit: Any, year: int) -> None:
+    moment = dt.datetime(year, 3, 1, 12, tzinfo=dt.UTC)
+    ns = int((moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)).total_seconds()) * 10**9
+    ts = pl.Series("ts", [moment]).cast(pl.Datetime(unit, "UTC"))
+    write(paired_frame(1, 1, ("A",)).with_columns(ts), tmp_path / "y.parquet")
+    write(paired_frame(1, 1, ("A",)).with_columns(ts), tmp_path / "y.csv")
+    for name in ("y.parquet", "y.csv"):
+        assert read(tmp_path / name, start=ns, stop=ns + 1).ts_ns_N.tolist() == [ns]
+        assert read(tmp_path / name).n_rows == 0
+
+
+@pytest.mark.parametrize("year", [2500, 2608])
+def test_years_beyond_are_refused_not_wrapped(tmp_path: Path, year: int) -> None:
+    path = csv(tmp_path, f"{year}-03-10T00:00:00Z,A,1,1,1,1,1")
+    with pytest.raises(DataError, match=f"row 0: 'ts' is '{year}-03-10T00:00:00Z', not an ISO time"):
+        read(path)
+    ts = pl.Series("ts", [dt.datetime(year, 3, 10)]).cast(pl.Datetime("us"))
+    write(paired_frame(1, 1, ("A",)).with_columns(ts), tmp_path / "y.parquet")
+    assert read(tmp_path / "y.parquet", start=-(2**63), stop=2**63 - 1).n_rows == 0
+    with pytest.raises(DataError, match="row 0: 'ts' is"):
+        read(tmp_path / "y.parquet", time_zone="Asia/Tokyo")
+
+
+def test_offsets_of_each_row_are_honoured_and_must_be_there(tmp_path: Path) -> None:
+    times = ("2024-03-10T02:00:00+02:00", "2024-03-10T00:00:01Z", "2024-03-09T19:00:02-0500")
+    path = csv(tmp_path, *(f"{time},A,1,1,1,1,1" for time in times))
+    assert ((read(path).ts_ns_N - START) // 10**9).tolist() == [0, 1, 2]
+    path = csv(tmp_path, f"{TIME},A,1,1,1,1,1", "2024-03-10T00:00:01,A,1,1,1,1,1")
+    with pytest.raises(DataError, match="row 1: 'ts' is '2024-03-10T00:00:01', not an ISO time with an offset"):
+        read(path)
+
+
+def test_files_that_are_no_table(tmp_path: Path) -> None:
+    write(paired_frame(), tmp_path / "whole.parquet")
+    (tmp_path / "short.parquet").write_bytes((tmp_path / "whole.parquet").read_bytes()[:-40])
+    (tmp_path / "empty.parquet").touch()
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "noise.csv").write_bytes(bytes(range(256)) * 8)
+    (tmp_path / "latin.csv").write_bytes(LINES.encode() + f"{TIME},\xe9,1,1,1,1,1\n".encode("latin1"))
+    for name in ("short.parquet", "empty.parquet", "empty.csv", "noise.csv", "latin.csv"):
+        with pytest.raises(DataError, match=name) as error:
+            read(tmp_path / name)
+        assert str(error.value).isprintable()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "readme.txt").write_text("hello")
+    with pytest.raises(DataError, match="no file matches"):
+        read(tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", ["u.parquet", "u.csv"])
+@pytest.mark.parametrize(("said", "meant"), [("ns", "ms"), ("us", "ms"), ("ms", "s")])
+def test_a_finer_unit_than_the_times_have(tmp_path: Path, name: str, said: str, meant: str) -> None:
+    scale = {"ms": 10**6, "s": 10**9}[meant]
+    count = pl.col("ts").dt.epoch("ns") // scale
+    write(paired_frame().with_columns(count.alias("ts")), tmp_path / name)
+    with pytest.raises(DataError, match=f"column 'ts' holds {START // scale}, which counts {meant} since 1970"):
+        read(tmp_path / name, ts_unit=said)
