@@ -148,6 +148,7 @@ def _checked(found: object, name: str, kind: str) -> Callable[..., Any]:
 EXTRAS = {
     "torch": "train", "mlflow": "train", "optuna": "train", "safetensors": "train", "sklearn": "train",
     "matplotlib": "plot", "numba": "numba", "polars": "files", "psycopg": "postgres", "h5py": "",
+    "distributed": "dask", "dask": "dask",
 }  # fmt: skip
 
 

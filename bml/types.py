@@ -66,6 +66,10 @@ class SourceError(BmlError):
     exit_code = 4
 
 
+class ConnectionLost(SourceError):
+    """The connection to a service was refused or broke; trying again later may help."""
+
+
 class Flag(enum.IntFlag):
     """What happened at a time: a bit mask, kept per grid cell and, in reports, per raw snapshot."""
 

@@ -5,10 +5,20 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from bml.config.digest import digest
 from bml.types import NS_PER_DAY, NS_PER_S, ConfigError
@@ -134,6 +144,38 @@ class StoreSpec(BaseModel):
     any_origin: bool = Field(
         default=False, description="go on with day files built from another database or path: they hold the same rows"
     )
+    keep: Literal["all", "rolling"] = Field(
+        default="all", description="rolling: days that are built make room for the next; their moments stay"
+    )
+    max_gb: float | None = Field(
+        default=None, gt=0, description="most gigabytes (1e9 bytes) of day files; keep: rolling needs it"
+    )
+    diagnostic_fraction: float = Field(
+        default=0.01, ge=0, le=1, description="share of days, drawn by hash, that keep: rolling never removes"
+    )
+
+    @model_validator(mode="after")
+    def _check_rolling(self) -> Self:
+        if (self.keep == "rolling") != (self.max_gb is not None):
+            raise ValueError("keep: rolling and max_gb go together: the one says what, the other how much")
+        return self
+
+
+class RunSpec(BaseModel):
+    """How days are built; nothing here changes what is in them."""
+
+    model_config = STRICT
+
+    workers: int | None = Field(
+        default=None,
+        ge=0,
+        le=256,
+        description="processes that build days; 0: this one; default: see docs/unattended.md",
+    )
+    day_timeout_s: float = Field(
+        default=3600.0, gt=0, description="seconds after which a worker process gives a day up: it failed"
+    )
+    retry_s: float = Field(default=600.0, ge=0, description="seconds a lost server is tried again before the run stops")
 
 
 class TrackingSpec(BaseModel):
@@ -179,10 +221,20 @@ class Call(BaseModel):
         return resolve(self.fn, self.kind)
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a configuration was loaded from: its text (which holds no secret), the values replaced, the stages."""
+
+    text: str
+    overrides: tuple[str, ...]
+    stages: tuple[str, ...]
+
+
 class Config(BaseModel):
     """A whole configuration, frozen. Made by :func:`bml.config.load`; picklable.
 
     ``document`` is the resolved document as plain JSON values, defaults filled in and secrets replaced by ``***``.
+    ``written`` is what another process needs to load it with its own environment.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -191,6 +243,7 @@ class Config(BaseModel):
     data: DataSpec
     store: StoreSpec
     tracking: TrackingSpec
+    run: RunSpec = Field(default_factory=RunSpec)
     collect: Call
     data_object: Call
     preprocess: tuple[Call, ...]
@@ -199,6 +252,7 @@ class Config(BaseModel):
     evaluate: Call
     path: Path
     document: dict[str, Any] = Field(repr=False)
+    written: Written | None = Field(default=None, repr=False)
 
     def digest(self, *parts: str) -> str:
         """Digest of document parts: stage names (``"collect"``) or sections (``"data"``); none: all that matter.
@@ -263,4 +317,5 @@ class Document(BaseModel):
     data: DataSpec
     store: Annotated[StoreSpec, BeforeValidator(_none_is_empty)] = Field(default_factory=StoreSpec)
     tracking: Annotated[TrackingSpec, BeforeValidator(_none_is_empty)] = Field(default_factory=TrackingSpec)
+    run: Annotated[RunSpec, BeforeValidator(_none_is_empty)] = Field(default_factory=RunSpec)
     stages: StagesSpec

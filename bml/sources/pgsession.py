@@ -22,7 +22,7 @@ from psycopg.pq.abc import PGconn, PGresult
 
 from bml import __version__
 from bml.sources._copy_rows import CopyRows
-from bml.types import BmlError, ConfigError, DataError, SourceError
+from bml.types import BmlError, ConfigError, ConnectionLost, DataError, SourceError
 
 _BLOCK_ROWS = 4096  # rows psycopg's wrapper hands over one by one are decoded together
 _CANCEL_S = 3.0
@@ -117,7 +117,7 @@ class Session:
             )
         except psycopg.Error as error:
             # the chain is cut: a driver's message may repeat parts of the dsn
-            raise SourceError(f"cannot reach PostgreSQL at {self.place}: {self.redact(error)}") from None
+            raise ConnectionLost(f"cannot reach PostgreSQL at {self.place}: {self.redact(error)}") from None
         info = conn.info
         self.host, self.port, self.database = info.host, str(info.port), info.dbname
         self.server = info.parameter_status("server_version") or "unknown"
@@ -131,7 +131,8 @@ class Session:
             conn.execute(b"SET default_transaction_read_only = on")
             row = conn.execute(b"SHOW default_transaction_read_only").fetchone()
         except psycopg.Error as error:
-            raise SourceError(f"{self.place}: cannot set up the session: {self.redact(error)}") from None
+            kind = ConnectionLost if conn.closed else SourceError
+            raise kind(f"{self.place}: cannot set up the session: {self.redact(error)}") from None
         if row is None or row[0] != "on":
             raise SourceError(f"{self.place}: the server did not make the session read-only; refusing to go on")
 
@@ -162,7 +163,7 @@ class Session:
             return self._copy(pgconn, query, decoder)
         except psycopg.Error as error:
             self._abandon()
-            raise SourceError(f"{self.place}: the connection broke: {self.redact(error)}") from None
+            raise ConnectionLost(f"{self.place}: the connection broke: {self.redact(error)}") from None
         except BaseException:
             self._abandon()
             raise
@@ -197,7 +198,7 @@ class Session:
         while (code := decoder.drain(address, *self.libpq)) == 0:
             self._wait(pgconn, select.POLLIN)
         if code != -1:
-            raise SourceError(f"{self.place}: the stream broke: {self.redact(pgconn.get_error_message())}")
+            raise ConnectionLost(f"{self.place}: the stream broke: {self.redact(pgconn.get_error_message())}")
 
     def _receive_blocks(self, pgconn: PGconn, decoder: CopyRows) -> None:
         blocks: list[bytes | memoryview] = []
@@ -246,11 +247,13 @@ class Session:
     def _server_error(self, error: psycopg.Error) -> Exception:
         if error.sqlstate is None or self._conn is None or self._conn.closed:
             self.close()
-            return SourceError(f"{self.place}: the connection broke: {self.redact(error)}")
+            return ConnectionLost(f"{self.place}: the connection broke: {self.redact(error)}")
         return ServerError(error.sqlstate, self.redact(error.diag.message_primary or error))
 
     def explain(self, error: ServerError, what: str) -> BmlError:
         """The error to raise for a refusal that is not about a missing table or column."""
+        if error.sqlstate in ("57P01", "57P02", "57P03") or error.sqlstate[:2] == "08":
+            return ConnectionLost(f"{what}: the server ended the connection ({error})")
         if error.sqlstate == "57014":  # query_canceled; GreptimeDB words its timeout in its own message
             return SourceError(
                 f"{what}: stopped by the server ({error}); "
