@@ -54,11 +54,11 @@ class Cluster:
     def _connect(self) -> None:
         if self._address is None:
             self._cluster = self._distributed.LocalCluster(
-                n_workers=self._local, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR
+                n_workers=self._local, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=logging.ERROR
             )
         to = self._address if self._cluster is None else self._cluster
         try:
-            self._client = self._distributed.Client(to, timeout=CONNECT_S, set_as_default=False)
+            self._client = self._distributed.Client(to, timeout=CONNECT_S)
             self._client.wait_for_workers(1, timeout=CONNECT_S)
         except (OSError, ValueError) as error:  # the time-outs of both are OSErrors
             what = "has no worker" if self._client is not None else "cannot be reached"
@@ -146,4 +146,5 @@ def _import() -> Any:
         import distributed
     except ModuleNotFoundError as error:
         raise missing_extra(error.name or "distributed", "--scheduler and --local-cluster") from error
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # it tells every connection
     return distributed

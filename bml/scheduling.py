@@ -31,6 +31,10 @@ GRACE_S = 5.0
 MOST_DEATHS = 2
 
 
+#: not ``-m``: then the module would be another one, and what it sends of another class
+_MAIN = "from bml.worker import main; main()"
+
+
 class Scheduler(Protocol):
     """A context manager that builds days; leaving it stops every worker, however the block ends."""
 
@@ -74,7 +78,7 @@ class _Hand:
             numbers = (theirs.fileno(), life)
             try:
                 self.process = subprocess.Popen(
-                    [sys.executable, *flags, "-m", "bml.worker", *map(str, numbers)],
+                    [sys.executable, *flags, "-c", _MAIN, *map(str, numbers)],
                     pass_fds=numbers,
                     env=_environment(job),
                     stdin=subprocess.DEVNULL,

@@ -1,6 +1,6 @@
 """Building one day wherever it runs: an open source that comes back, a day's outcome, a process that does nothing else.
 
-``python -m bml.worker CONNECTION LIFELINE`` is such a process. It gets a :class:`Job` and then days over its
+:func:`main` is all such a process runs. It gets a :class:`Job` and then days over its
 connection, and answers each with an :class:`Outcome`. When the other end of its lifeline closes, because whoever
 started it is gone, it ends itself.
 """
@@ -262,7 +262,7 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def main() -> None:
-    """The worker process: see the module's first lines."""
+    """The worker process, of two file descriptors as arguments: its connection and its lifeline."""
     _end_with(int(sys.argv[2]))
     signal.signal(signal.SIGTERM, _terminate)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it decides
@@ -271,7 +271,3 @@ def main() -> None:
             _serve(connection)
         except (EOFError, BrokenPipeError, ConnectionResetError):  # nobody listens any more
             return
-
-
-if __name__ == "__main__":
-    main()
