@@ -47,7 +47,7 @@ def load(source: SyntheticSource, dsn: str, table: str = TABLE) -> None:
     for symbol in SYMBOLS:
         rows = source.read(symbol, 0, 2**62)
         names = ("bid_px", "bid_qty", "ask_px", "ask_qty")
-        columns = {name: column for name, column in zip(names, rows.columns, strict=True)}
+        columns = dict(zip(names, rows.columns, strict=True))
         ts = np.asarray(rows.ts_ns_N // 1000).view("datetime64[us]")
         frames.append(
             pl.DataFrame({"ts": ts, "level": rows.level_N, **columns, "batch_id": rows.batch_N}).with_columns(
