@@ -145,6 +145,6 @@ def _import() -> Any:
     try:
         import distributed
     except ModuleNotFoundError as error:
-        raise missing_extra(error.name or "distributed", "--scheduler and --local-cluster") from error
+        raise missing_extra(error.name or "distributed", "a Dask cluster (--scheduler, --local-cluster)") from error
     logging.getLogger("distributed").setLevel(logging.ERROR)  # it tells every connection
     return distributed

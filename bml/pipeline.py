@@ -8,7 +8,6 @@ reference, checks that it still fits the configuration, and links its MLflow run
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,7 +64,7 @@ def preprocess(cfg: Config, tracker: Tracker, progress: Progress, choices: Choic
         outputs = {"days": "days"}
         if isinstance(supply.source, HasTruth):
             outputs["truth"] = _write_truth(cfg, supply.source, store)
-    refs = _record_preprocess(cfg, tracker, built.summaries, origin, taught, store.digest, outputs)
+    refs = _record_preprocess(cfg, tracker, built, origin, taught, store.digest, outputs)
     handover.save(cfg, "preprocess", refs[-1])
     if choices.force:  # labels and models made from the files that were there are of other rows
         handover.forget(cfg, "train", "evaluate")
@@ -210,7 +209,7 @@ def _check_rows(cfg: Config, built: Built) -> None:
 def _record_preprocess(
     cfg: Config,
     tracker: Tracker,
-    summaries: Sequence[DaySummary],
+    built: Built,
     origin: dict[str, str | int | float],
     plan: Learned,
     store_key: str,
@@ -218,7 +217,7 @@ def _record_preprocess(
 ) -> list[RunRef]:
     """One run in each of the three experiments left of the dataset, linked in a chain."""
     stages = cfg.document["stages"]
-    totals = summary.by_symbol(summaries)
+    totals = summary.by_symbol(built.summaries)
     refs: list[RunRef] = []
     for stage, params, keys in (
         ("data-collection", {"collect": stages["collect"], "origin": origin}, ("n_rows",)),
@@ -235,7 +234,8 @@ def _record_preprocess(
                 }
             )
             if stage == "preprocessing":
-                run.text("quality.json", json.dumps([_plain(s) for s in summaries], indent=1))
+                run.text("quality.json", json.dumps([_plain(s) for s in built.summaries], indent=1))
+                run.text("failed.json", json.dumps([asdict(one) for one in built.failed], indent=1))
             refs.append(run.ref(digest=digest(stage, store_key, origin), outputs=outputs))
     return refs
 

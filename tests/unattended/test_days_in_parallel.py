@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime as dt
 import json
+import os
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from bml.config.model import Written
+from bml.types import ConfigError
+from bml.worker import Job, prepared
 from tests.end_to_end import tiny
 from tests.unattended import fed_market as fed
 
@@ -192,3 +199,68 @@ def test_a_scheduler_that_is_not_there(config: Path, dsn: str, tmp_path: Path) -
     assert code == 4
     assert told.startswith("error: the Dask scheduler tcp://127.0.0.1:9 cannot be reached")
     assert len(told.splitlines()) == 1
+
+
+def test_a_machine_that_sees_another_store_is_refused(config: Path, dsn: str, tmp_path: Path) -> None:
+    """A worker first looks for the run's probe in the store, and at what configuration its environment makes."""
+    written = Written(config.read_text(), (), ("collect", "data_object", "preprocess", "features"))
+    job = Job(
+        key="k", path=str(config), written=written, root=str(tmp_path), digest="ab" * 32, learned={}, origin={},
+        force=False, threads=1, probe="state/run-k.probe",
+    )  # fmt: skip
+    env = {"FED_STORE": str(tmp_path), "FED_DSN": dsn}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in env.items():
+            patch.setenv(name, value)
+        for changed, words in (
+            ({}, "does not see the run's store.root .*all machines must share that folder"),
+            ({"version": "0.0"}, "has bml .*, the run has 0.0: install the same version"),
+            ({"probe": ""}, "its environment makes another configuration"),
+        ):
+            with pytest.raises(ConfigError, match=words):
+                prepared(dataclasses.replace(job, **changed), lambda text, seconds: None)  # type: ignore[arg-type]
+
+
+def test_dask_that_is_not_installed_is_named(config: Path, dsn: str, tmp_path: Path) -> None:
+    """The extra is missing: one line says which."""
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    (blocked / "distributed.py").write_text("raise ModuleNotFoundError('No module', name='distributed')\n")
+    env = {"FED_STORE": str(tmp_path / "s"), "FED_DSN": dsn, "PYTHONPATH": os.pathsep.join([str(blocked), *sys.path])}
+    done = tiny.bml("preprocess", config, "-q", "--local-cluster", "2", env=env)
+    assert done.code == 2
+    assert done.err == (
+        "error: a Dask cluster (--scheduler, --local-cluster) needs the package 'distributed': "
+        "run pip install 'bml[dask]'\n"
+    )
+
+
+@pytest.mark.slow
+def test_workers_that_always_die_stop_the_run(config: Path, dsn: str, tmp_path: Path) -> None:
+    process = fed.start(config, tmp_path, dsn, "--workers", "2")
+    while process.poll() is None:
+        for pid in fed.workers_of(process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                fed.kill(pid)
+        time.sleep(0.01)
+    code, told = fed.finish(process)
+    assert code == 1
+    assert "2 worker processes ended while building it, the last with signal 9 (Killed); killed so, it may have" in told
+    assert "3 days failed like this one after the other, so the run was stopped" in told
+    assert not (tmp_path / "quarantine").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_dask_interrupted_ends_cleanly(
+    config: Path, dsn: str, tmp_path: Path, undisturbed: dict[str, bytes], number: int
+) -> None:
+    pytest.importorskip("distributed")
+    process = fed.start(config, tmp_path, dsn, "--local-cluster", "2")
+    assert fed.wait_for(lambda: fed.n_files(tmp_path) >= 1, process)
+    process.send_signal(number)
+    code, told = fed.finish(process, 60)
+    assert code == (130 if number == signal.SIGINT else 143), told
+    assert not list((tmp_path / "state").glob("*.probe"))
+    for name, content in tiny.published(tmp_path).items():
+        assert content == undisturbed[name]
