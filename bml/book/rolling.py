@@ -27,7 +27,7 @@ from bml.book.days import DaySummary, summarised
 from bml.book.hdf5 import pack
 from bml.book.publish import publish
 from bml.book.store import DayStore
-from bml.config.model import StoreSpec
+from bml.config.storing import StoreSpec
 from bml.types import DailyMoments, QualityReport, StoreError
 
 SCHEMA = "bml.kept/1"
