@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Self
 
@@ -174,3 +177,30 @@ def test_how_many_workers(cfg: config.Config) -> None:
     assert count(3, day_timeout_s=5.0) == 1
     with pytest.raises(ConfigError, match="choose one"):
         Choices(workers=2, local_cluster=2)
+
+
+def test_what_travels_to_workers_holds_no_secret(tmp_path: Path) -> None:
+    tree: dict[str, Any] = tiny.document(tmp_path, tmp_path / "store")
+    tree["stages"]["collect"] = {"fn": "sources.postgres.depth_rows", "with": {"dsn": "${FED_DSN}", "table": "depth"}}
+    environ = {"FED_DSN": "postgresql://me:very-secret@db.example/market"}
+    cfg = config.load(tiny.write_config(tmp_path / "c.yaml", tree), environ=environ)
+    assert b"very-secret" in pickle.dumps(cfg)  # which is why it does not travel
+    assert b"very-secret" not in pickle.dumps((cfg.written, str(cfg.path)))
+    assert cfg.written is not None
+    again = config.load(cfg.path, cfg.written.overrides, text=cfg.written.text, environ=environ)
+    assert again.document == cfg.document
+
+
+def test_a_full_disk_below_a_worker_stops_the_run_with_one_line(tmp_path: Path) -> None:
+    """The limit on a file's size stands for the disk: the worker meets it, the run tells it."""
+    tree: dict[str, Any] = tiny.document(tiny.write_books(tmp_path / "rows"), tmp_path / "store")
+    path = tiny.write_config(tmp_path / "c.yaml", tree)
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -f 16; exec "$0" -W error -m bml preprocess "$1" --workers 2 -q', sys.executable, path],
+        capture_output=True, text=True, timeout=120, env=tiny.environment(),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cannot write ")
+    assert "raise the limit (ulimit -f)" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not [file for file in (tmp_path / "store").rglob("*") if file.is_file() and file.suffix in (".h5", ".tmp")]
