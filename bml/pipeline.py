@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bml import handover, learned
 from bml.book import summary
 from bml.book.days import DaySummary, Learned, check_over, days_between, no_rows, store_digest
+from bml.book.rolling import reading
 from bml.book.store import DayStore
 from bml.config import Config, digest
 from bml.config.secret import redact_text, redact_values
@@ -94,6 +95,11 @@ def plan_days(cfg: Config, choices: Choices = DEFAULT) -> Plan:
 
 def train(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
     """Index the windows, split them by time and fit the configured model; needs the day files."""
+    with reading(cfg.store.root):
+        return _train(cfg, tracker, progress)
+
+
+def _train(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
     from bml.dataset import describe
 
     tracker.open()
@@ -134,6 +140,11 @@ def train(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
 
 def evaluate(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
     """Calibrate the trained model on its own slice and score it on the test block beside every baseline."""
+    with reading(cfg.store.root):
+        return _evaluate(cfg, tracker, progress)
+
+
+def _evaluate(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
     from bml.dataset.dataset import Dataset
 
     tracker.open()

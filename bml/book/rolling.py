@@ -10,10 +10,13 @@ nothing that cannot be built again is removed.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import fcntl
 import hashlib
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -123,6 +126,26 @@ def evict(store: DayStore, symbol: str, day: dt.date) -> int:
     return len(data)
 
 
+@contextlib.contextmanager
+def reading(root: Path) -> Iterator[None]:
+    """While the block runs, no process of whatever configuration removes day files below ``root``."""
+    with _lock(root, fcntl.LOCK_SH):
+        yield
+
+
+@contextlib.contextmanager
+def _lock(root: Path, kind: int) -> Iterator[None]:
+    """A lock that ends with the block or the process. Raises BlockingIOError as flock does."""
+    path = root / "state" / "reading.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, kind)
+        yield
+    finally:
+        os.close(fd)
+
+
 class Rolling:
     """Keeps the day files of a store below ``spec.max_gb``, oldest day first; with ``keep: all`` it does nothing.
 
@@ -149,7 +172,19 @@ class Rolling:
         size = _folder_size(Path(self._store.root) / "days")
         if size + needed <= self._limit:
             return
-        spared = set(spare)
+        with self._alone():
+            size = self._remove(size, needed, set(spare))
+        if size + needed <= self._limit:
+            return
+        raise StoreError(
+            f"{self._store.root}/days: {size / GB:.3f} GB cannot be removed (the day just built, diagnostics, days of "
+            f"other configurations) and {needed / GB:.3f} GB more are needed, but store.max_gb is "
+            f"{self._spec.max_gb:g}: raise it, or remove day files by hand"
+        )
+
+    def _remove(self, size: int, needed: int, spared: set[tuple[str, dt.date]]) -> int:
+        """Remove the oldest days until there is room; returns what is left."""
+        assert self._limit is not None
         for day, symbol in list(self._waiting):
             if (symbol, day) in spared or not self._store.path(symbol, day).exists():
                 continue
@@ -157,12 +192,19 @@ class Rolling:
             self._waiting.remove((day, symbol))
             self.evicted.append((symbol, day))
             if size + needed <= self._limit:
-                return
-        raise StoreError(
-            f"{self._store.root}/days: {size / GB:.3f} GB cannot be removed (the day just built, diagnostics, days of "
-            f"other configurations) and {needed / GB:.3f} GB more are needed, but store.max_gb is "
-            f"{self._spec.max_gb:g}: raise it, or remove day files by hand"
-        )
+                break
+        return size
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        try:
+            with _lock(Path(self._store.root), fcntl.LOCK_EX | fcntl.LOCK_NB):
+                yield
+        except BlockingIOError:
+            raise StoreError(
+                f"{self._store.root}: store.max_gb is reached, and another process (bml train or evaluate) "
+                "reads the day files, so none can be removed: run this again when it is done, or raise store.max_gb"
+            ) from None
 
 
 def _folder_size(folder: Path) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bml.book.rolling import daily_moments, evict, is_diagnostic, kept
+from bml.book.rolling import daily_moments, evict, is_diagnostic, kept, reading
 from bml.book.store import DayStore, open_file
 from bml.types import StoreError
 from tests.end_to_end import tiny
@@ -119,6 +119,17 @@ def test_a_limit_that_cannot_be_met_is_told(whole: Path, tmp_path: Path) -> None
     code, told = fed.build(config, tmp_path / "s", "", "-q")
     assert code == 2
     assert "max_gb go together" in told
+
+
+def test_nothing_is_removed_while_somebody_reads(whole: Path, tmp_path: Path) -> None:
+    config, store = _config(tmp_path, keep="rolling", max_gb=_limit(whole, 7.5)), tmp_path / "s"
+    with reading(store), reading(store):
+        code, told = fed.build(config, store, "", "-q")
+    assert (code, len(told.splitlines())) == (1, 1)
+    assert "reads the day files, so none can be removed" in told
+    assert fed.n_files(store) == 8
+    assert fed.build(config, store, "", "-q")[0] == 0
+    assert fed.n_files(store) <= 7
 
 
 def test_days_of_other_configurations_are_not_removed(whole: Path, tmp_path: Path) -> None:
