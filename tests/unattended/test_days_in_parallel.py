@@ -117,7 +117,7 @@ def test_a_worker_killed_in_a_day_is_replaced(
     assert tiny.published(tmp_path) == undisturbed
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("0", marks=pytest.mark.slow), "2"])
 def test_killed_and_run_again(
     config: Path, dsn: str, tmp_path: Path, undisturbed: dict[str, bytes], workers: str
 ) -> None:
@@ -144,7 +144,10 @@ def _alive(pid: int) -> bool:
     return state not in "ZX"
 
 
-@pytest.mark.parametrize(("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (15, 143, "terminated")])
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), pytest.param(15, 143, "terminated", marks=pytest.mark.slow)],
+)
 def test_interrupted_ends_cleanly(
     config: Path, dsn: str, tmp_path: Path, undisturbed: dict[str, bytes], number: int, code: int, word: str
 ) -> None:
@@ -178,6 +181,7 @@ def test_a_day_that_takes_too_long_is_given_up(config: Path, dsn: str, tmp_path:
     assert not (tmp_path / "quarantine").exists()
 
 
+@pytest.mark.slow
 def test_two_dask_workers_give_the_same_bytes(
     config: Path, dsn: str, tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:
@@ -221,6 +225,7 @@ def test_a_machine_that_sees_another_store_is_refused(config: Path, dsn: str, tm
                 prepared(dataclasses.replace(job, **changed), lambda text, seconds: None)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_dask_that_is_not_installed_is_named(config: Path, dsn: str, tmp_path: Path) -> None:
     """The extra is missing: one line says which."""
     blocked = tmp_path / "blocked"

@@ -89,6 +89,7 @@ def test_days_make_room_and_their_moments_stay(whole: Path, tmp_path: Path) -> N
     assert tiny.published(store) == everything
 
 
+@pytest.mark.slow
 def test_a_stage_that_needs_tensors_says_so(tmp_path: Path, whole: Path) -> None:
     from bml import config, handover, pipeline
     from bml.cli.progress import Progress
@@ -132,6 +133,7 @@ def test_nothing_is_removed_while_somebody_reads(whole: Path, tmp_path: Path) ->
     assert fed.n_files(store) <= 7
 
 
+@pytest.mark.slow
 def test_days_of_other_configurations_are_not_removed(whole: Path, tmp_path: Path) -> None:
     store = tmp_path / "s"
     assert fed.build(_config(tmp_path), store, "")[0] == 0
@@ -145,6 +147,7 @@ def test_days_of_other_configurations_are_not_removed(whole: Path, tmp_path: Pat
     assert len(after) - len(before) <= 3
 
 
+@pytest.mark.slow
 def test_a_damaged_day_is_not_removed(whole: Path, tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     assert fed.build(_config(tmp_path), tmp_path / "s", "")[0] == 0
