@@ -5,14 +5,18 @@ The reference is checked before it is used: the day files must be those of exact
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import NoReturn
 
 from bml import learned
 from bml.book.days import days_between, store_digest
 from bml.book.publish import publish
+from bml.book.records import failed
+from bml.book.rolling import kept
 from bml.book.store import DayStore
 from bml.config import Config
 from bml.types import ConfigError, RunRef, StoreError
@@ -67,16 +71,36 @@ def day_store(cfg: Config) -> DayStore:
     load(cfg, "preprocess")
     store = DayStore(cfg.store.root, store_digest(cfg, learned.load(cfg)))
     wanted = [(symbol, day) for symbol in cfg.data.symbols for day in days_between(cfg.data.start, cfg.data.stop)]
-    missing = [f"{symbol} {day}" for symbol, day in wanted if not store.has(symbol, day)]
+    missing = [(symbol, day) for symbol, day in wanted if not store.has(symbol, day)]
     if missing:
-        raise ConfigError(
-            f"{len(missing)} of {len(wanted)} day files are missing or damaged (first: {missing[0]}), or the "
-            f"configuration changed since they were built; run  bml preprocess {cfg.path}"
-        )
+        _explain_missing(cfg, store, missing, len(wanted))
     for symbol, day in wanted:
         with store.open(symbol, day) as file:
             file.verify()
     return store
+
+
+def _explain_missing(cfg: Config, store: DayStore, missing: list[tuple[str, dt.date]], n_wanted: int) -> NoReturn:
+    """Say in one line why day files are not there, by what the ledgers know of the first of each kind."""
+    removed = [one for one in missing if kept(store, *one) is not None]
+    if removed:
+        symbol, day = removed[0]
+        raise ConfigError(
+            f"this stage needs the tensors of {len(removed)} days that store.keep: rolling removed (first: {symbol} "
+            f"{day}): set keep: all, without max_gb, and run  bml preprocess {cfg.path}"
+        )
+    failures = [record for one in missing if (record := failed(store, *one)) is not None]
+    if failures:
+        first = failures[0]
+        raise ConfigError(
+            f"{len(failures)} of {n_wanted} days failed in preprocessing (first: {first.symbol} {first.day}: "
+            f"{first.reason}); repair that and run  bml preprocess {cfg.path} --retry-failed"
+        )
+    named = " ".join(map(str, missing[0]))
+    raise ConfigError(
+        f"{len(missing)} of {n_wanted} day files are missing or damaged (first: {named}), or the "
+        f"configuration changed since they were built; run  bml preprocess {cfg.path}"
+    )
 
 
 def below(cfg: Config, path: Path) -> str:

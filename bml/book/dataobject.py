@@ -18,6 +18,7 @@ from pydantic import Field
 from bml import kernels
 from bml.book import broken
 from bml.book.report import Bools, iso, merged, run_events
+from bml.book.truncated import rows_per_snapshot, truncated
 from bml.host import kernel_threads
 from bml.registry import stage
 from bml.types import DataError, DataObject, DepthBook, DepthRows, Event, Flag, Float64, Int32, Int64, QualityReport
@@ -57,10 +58,11 @@ def build(
     monotonic_time  of ``ordered`` rows: True refuses times that go back, False counts them (``n_time_back``)
 
     ``sequence_T`` is the largest sequence number of each snapshot's rows (negative: none); a snapshot whose
-    number is below the previous one's is flagged BACKWARDS.
+    number is below the previous one's is flagged BACKWARDS, one with fewer than half the rows of the last whole one
+    TRUNCATED (see :mod:`bml.book.truncated`).
     Counts: n_rows n_snapshots n_deep n_superseded (rows of a batch that a larger one replaced, left out by the
-    source) n_duplicate (surplus rows) n_conflict n_broken n_backwards n_time_back; counts and events leave the
-    look-back out, ``n_conflict`` excepted.
+    source) n_duplicate (surplus rows) n_conflict n_broken n_backwards n_truncated n_time_back; counts and events
+    leave the look-back out, ``n_conflict`` excepted.
     Raises DataError naming symbol, time and row or level. Cost: the kernel, then one pass over the book.
 
     A :class:`DepthBook` was placed by its source, by the same ``levels`` and ``duplicates``: it comes to the same data
@@ -125,6 +127,7 @@ def described(
         _broken(placed.broken_T, ts_ns_T, counted_T),
         _duplicate(placed.duplicate_T, ts_ns_T, counted_T),
         _backwards(sequence_T, ts_ns_T, counted_T),
+        _truncated(rows, placed, counted_T),
     )
     flag_T = np.zeros(len(ts_ns_T), np.uint16)
     n_rows, n_deep, n_superseded = (
@@ -258,6 +261,22 @@ def _duplicate(duplicate_T: Int32, ts_ns_T: Int64, counted_T: Bools) -> _Found:
         Flag.DUPLICATE, is_duplicate_T & counted_T, ts_ns_T, lambda i, j: f"{total[j + 1] - total[i]} surplus rows"
     )
     return _Found(_flags(Flag.DUPLICATE, is_duplicate_T), {"n_duplicate": int(duplicate_T[counted_T].sum())}, events)
+
+
+def _truncated(rows: DepthRows | DepthBook, placed: Placed, counted_T: Bools) -> _Found:
+    if isinstance(rows, DepthBook):
+        n_T = rows.n_rows_T - placed.duplicate_T
+    else:
+        ordered = in_order(rows.ts_ns_N)
+        n_T = rows_per_snapshot(rows, placed.ts_ns_T, in_order=ordered) - placed.duplicate_T
+    is_short_T = truncated(placed.ts_ns_T, n_T)
+    events = run_events(
+        Flag.TRUNCATED,
+        is_short_T & counted_T,
+        placed.ts_ns_T,
+        lambda i, j: f"as few as {n_T[i : j + 1].min()} rows, {n_T[i - 1]} in the snapshot before",
+    )
+    return _Found(_flags(Flag.TRUNCATED, is_short_T), {"n_truncated": int((is_short_T & counted_T).sum())}, events)
 
 
 def _sequence(ts_ns_N: Int64, sequence_N: Int64, ts_ns_T: Int64) -> Int64:

@@ -191,22 +191,37 @@ def publish(
     A day that was found without any row is asked for again. Raises ConfigError when a day that is there came from
     elsewhere than ``meta["origin"]`` says, unless ``any_origin``.
     """
-    built = force or not store.has(symbol, day)
-    if not built:
-        with store.open(symbol, day) as file:
-            built = file.quality.counts.get("n_rows", 0) == 0
-            if not (built or any_origin):
-                _check_origin(file, meta)
-    if built:
-        store.write(builder.build(symbol, day), meta=meta)
+    there = None if force else found(store, symbol, day, meta=meta, any_origin=any_origin)
+    if there is not None:
+        return there
+    store.write(builder.build(symbol, day), meta=meta)
     with store.open(symbol, day) as file:
-        flag_T, counts = file.flag_T, dict(file.quality.counts)
+        return summarised(file, built=True)
+
+
+def found(
+    store: DayStore, symbol: str, day: dt.date, *, meta: dict[str, Any], any_origin: bool = False
+) -> DaySummary | None:
+    """What the store's file of a day holds; None when there is none, or one without any row. Raises as publish does."""
+    if not store.has(symbol, day):
+        return None
+    with store.open(symbol, day) as file:
+        if file.quality.counts.get("n_rows", 0) == 0:
+            return None
+        if not any_origin:
+            _check_origin(file, meta)
+        return summarised(file, built=False)
+
+
+def summarised(file: DayFile, *, built: bool) -> DaySummary:
+    """What a day file holds, in numbers."""
+    flag_T, counts = file.flag_T, dict(file.quality.counts)
     is_gap_T = flag_T & Flag.GAP != 0
     gap = int(is_gap_T.sum())
     filled = int((~is_gap_T & (flag_T & Flag.FILLED != 0)).sum())
     return DaySummary(
-        symbol=symbol,
-        day=day,
+        symbol=file.symbol,
+        day=file.day,
         built=built,
         cells=len(flag_T),
         fresh=len(flag_T) - gap - filled,

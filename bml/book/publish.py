@@ -14,6 +14,7 @@ import secrets
 import shutil
 from pathlib import Path
 
+from bml.host import started
 from bml.types import StoreError
 
 #: .NAME.HOST.PID-TOKEN.tmp: hidden, and never ending in the final suffix
@@ -91,14 +92,17 @@ def _sweep(folder: Path) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this machine has that number."""
+    """Whether a process of this machine has that number; one that ended and is not reaped yet (a zombie) counts not.
+
+    In a container whose first process reaps late, or never, a killed process stays a zombie for long.
+    """
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True  # someone else's process
-    return True
+    return started(pid) != "" or not Path("/proc/self/stat").exists()
 
 
 def host_label() -> str:

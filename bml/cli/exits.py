@@ -15,7 +15,7 @@ from typing import NoReturn, TypeVar
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
-OK, FAILED, USAGE, GATE, UNREACHABLE = range(5)
+OK, FAILED, USAGE, GATE, UNREACHABLE, SOME_FAILED = range(6)
 INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143
 
 EPILOG = """\b
@@ -25,6 +25,7 @@ Exit codes:
   2    wrong usage or invalid configuration
   3    the data do not suffice (no usable windows, too few rows to calibrate)
   4    a service cannot be reached
+  5    some days failed, all others are done
   130  interrupted (SIGINT), 141 nobody reads stdout, 143 terminated (SIGTERM)
 
 \b

@@ -43,7 +43,7 @@ class Progress:
         if self._is_terminal:
             self._bar = self._new_bar()
             self._bar.start()
-            self._bar.add_task(title, total=total, note="")
+            self._bar.add_task(title, total=total, note="", rate="")
         else:
             self._line(title if total is None else f"{title}: {total} to do")
 
@@ -52,10 +52,17 @@ class Progress:
         self._done += n
         self._note = note or self._note
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=self._done, note=self._note)
+            self._bar.update(self._bar.task_ids[0], completed=self._done, note=self._note, rate=self._rate())
         elif time.monotonic() - self._last_line >= self._every_s:
             self._last_line = time.monotonic()
             self._line(self._state())
+
+    def say(self, text: str) -> None:
+        """One line that stays, above the bar where there is one."""
+        if self._bar is None:
+            self._line(text)
+        else:
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def done(self) -> None:
         """End the phase; says how long it took."""
@@ -84,8 +91,13 @@ class Progress:
         text = f"{self._title}: {self._done}"
         if self._total:
             left = elapsed / max(self._done, 1) * (self._total - self._done)
-            text += f"/{self._total} ({self._done / self._total:.0%}), {_duration(left)} left"
+            text += f"/{self._total} ({self._done / self._total:.0%}), {self._rate()}, {_duration(left)} left"
         return f"{text}, {self._note}" if self._note else text
+
+    def _rate(self) -> str:
+        """Steps a minute since the phase began; a second where it is more than one."""
+        each_s = self._done / max(time.monotonic() - self._started, 1e-9)
+        return f"{each_s:.1f}/s" if each_s >= 1 else f"{60 * each_s:.1f}/min"
 
     def _line(self, text: str) -> None:
         if not self._quiet:
@@ -96,7 +108,8 @@ class Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        rate = TextColumn("{task.fields[rate]}")
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
         console = Console(file=self._stream)
         return Bar(*columns, TextColumn("{task.fields[note]}", markup=False), console=console, transient=True)
 

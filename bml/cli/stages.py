@@ -16,6 +16,20 @@ if TYPE_CHECKING:
     from bml.tracking import Tracker
 
 Force = Annotated[bool, typer.Option("--force", help="Build days again that are already there.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print which days would be built, and what they take.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try days again that failed in an earlier run.")]
+Workers = Annotated[
+    int | None, typer.Option(min=0, max=256, metavar="N", help="Processes that build days; 0: this one.")
+]
+DayTimeout = Annotated[
+    float | None, typer.Option(min=0.001, metavar="SECONDS", help="Give a day up after this long: it failed.")
+]
+SchedulerAt = Annotated[
+    str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Build days on a Dask cluster: tcp://host:8786.")
+]
+LocalCluster = Annotated[
+    int | None, typer.Option(min=1, max=256, metavar="N", help="Build days on N Dask workers of this machine.")
+]
 
 #: what `bml preprocess` needs to know; the rest may belong to an extra that is not installed
 PREPROCESS_STAGES = ("collect", "data_object", "preprocess", "features")
@@ -25,6 +39,12 @@ PREPROCESS_STAGES = ("collect", "data_object", "preprocess", "features")
 def preprocess(
     config: options.ConfigPath,
     force: Force = False,
+    dry_run: DryRun = False,
+    retry_failed: RetryFailed = False,
+    workers: Workers = None,
+    day_timeout: DayTimeout = None,
+    scheduler: SchedulerAt = None,
+    local_cluster: LocalCluster = None,
     set_: options.Set = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -32,9 +52,27 @@ def preprocess(
 ) -> int:
     """Clean, align and store every day that is not there yet."""
     from bml import pipeline
+    from bml.unattended import Choices
+
+    choices = Choices(
+        force=force,
+        retry_failed=retry_failed,
+        workers=workers,
+        day_timeout_s=day_timeout,
+        scheduler=scheduler,
+        local_cluster=local_cluster,
+    )
+    if dry_run:
+        options.start_logging(quiet, debug)
+        planned = pipeline.plan_days(options.load(config, set_, PREPROCESS_STAGES), choices)
+        if json:
+            options.print_json(planned.document())
+        else:
+            print(planned.table())
+        return exits.OK
 
     def go(cfg: Config, tracker: Tracker, progress: Progress) -> list[StageResult]:
-        return [pipeline.preprocess(cfg, tracker, progress, force=force)]
+        return [pipeline.preprocess(cfg, tracker, progress, choices)]
 
     return _run(config, go, set_, as_json=json, quiet=quiet, debug=debug, stages=PREPROCESS_STAGES)
 
@@ -103,7 +141,10 @@ def _run(
         options.print_json({"name": cfg.name, "stages": [_document(result) for result in results]})
     else:
         print("\n\n".join(_text(result) for result in results))
-    return exits.OK
+    failed = [result.failed for result in results if result.failed]
+    for one in failed:
+        exits.say(one)
+    return exits.SOME_FAILED if failed else exits.OK
 
 
 def _document(result: StageResult) -> dict[str, Any]:

@@ -6,8 +6,9 @@ Example: ``cfg = bml.config.load("configs/demo.yaml", overrides=["data.cadence_s
 from bml.config.digest import digest
 from bml.config.faults import Fault, InvalidConfig
 from bml.config.loading import load
-from bml.config.model import Call, Config, DataSpec, StoreSpec, TrackingSpec
+from bml.config.model import Call, Config, DataSpec, TrackingSpec
 from bml.config.output import json_schema, to_yaml
+from bml.config.storing import RunSpec, StoreSpec
 
 __all__ = [
     "Call",
@@ -15,6 +16,7 @@ __all__ = [
     "DataSpec",
     "Fault",
     "InvalidConfig",
+    "RunSpec",
     "StoreSpec",
     "TrackingSpec",
     "digest",

@@ -16,7 +16,7 @@ from bml.config import override as overriding
 from bml.config.environment import expand
 from bml.config.explain import explain, place
 from bml.config.faults import Fault, InvalidConfig, Path, Where, dotted
-from bml.config.model import STAGES, Call, Config, DataSpec, Document
+from bml.config.model import STAGES, Call, Config, DataSpec, Document, Written
 from bml.config.params import document, parameter_model, takes_and_gives, values, yaml_parameters
 from bml.config.secret import HIDDEN, holds_password, is_secret_name, redact
 from bml.config.tree import Item, Parse
@@ -30,11 +30,13 @@ def load(
     *,
     stages: Sequence[str] | None = None,
     environ: Mapping[str, str] | None = None,
+    text: str | None = None,
 ) -> Config:
     """The configuration in the YAML file ``path``, with ``overrides`` (``"data.cadence_s=5"``) applied.
 
     ``stages`` limits which stages' functions are imported and checked (default: all); the others' calls keep
     their parameters as written and refuse to be used. ``environ`` defaults to the process's environment.
+    ``text``: what the file holds, when the caller has read it; ``path`` is then only its name in messages.
     Raises InvalidConfig (a ConfigError) with every fault of the file, one a line: place, path, what is wrong.
     """
     unknown = sorted(set(stages or ()) - set(STAGES))
@@ -42,7 +44,8 @@ def load(
         raise ConfigError(f"there is no stage {unknown[0]!r}; there are: {', '.join(STAGES)}")
     source = os.fspath(path)
     parse = Parse(source)
-    root = parse.text(_read(source))
+    text = _read(source) if text is None else text
+    root = parse.text(text)
     faults = parse.faults
     if root is None:
         raise InvalidConfig(faults)
@@ -53,7 +56,8 @@ def load(
     for one in overrides:
         overriding.apply(root, one, faults)
     expand(root, os.environ if environ is None else environ, faults)
-    return _Loading(root, faults, tuple(STAGES if stages is None else stages)).config(FilePath(source))
+    written = Written(text, tuple(overrides), tuple(STAGES if stages is None else stages))
+    return _Loading(root, faults, written).config(FilePath(source))
 
 
 def _read(source: str) -> str:
@@ -72,8 +76,8 @@ def _path(text: str) -> Path:
 
 
 class _Loading:
-    def __init__(self, root: Item, faults: list[Fault], stages: tuple[str, ...]) -> None:
-        self._root, self._faults, self._stages = root, faults, stages
+    def __init__(self, root: Item, faults: list[Fault], written: Written) -> None:
+        self._root, self._faults, self._stages, self._written = root, faults, written.stages, written
         self._parts: dict[str, Any] = {}  # stage -> its document
 
     def config(self, path: FilePath) -> Config:
@@ -85,11 +89,12 @@ class _Loading:
         self._refuse_literal_secrets(self._root, ())
         if self._faults or not isinstance(written, Document):
             raise InvalidConfig(self._faults)
-        sections: dict[str, Any] = {name: getattr(written, name) for name in ("data", "store", "tracking")}
+        sections: dict[str, Any] = {name: getattr(written, name) for name in ("data", "store", "tracking", "run")}
         document: dict[str, Any] = {"version": 1, "name": written.name}
         document |= {name: section.model_dump(mode="json") for name, section in sections.items()}
         document |= {"stages": self._parts}
-        return Config(name=written.name, **sections, **calls, path=path, document=self._redacted(document, ()))
+        made = {"document": self._redacted(document, ()), "written": self._written}
+        return Config(name=written.name, **sections, **calls, path=path, **made)
 
     def _validate(self, model: type[BaseModel], prefix: Path, wanted_by: str) -> BaseModel | None:
         """Validate the part at ``prefix`` as JSON, where strictness still lets a list be a tuple, a text a date."""

@@ -5,15 +5,22 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 
 from bml.config.digest import digest
+from bml.config.storing import STRICT, RunSpec, StoreSpec
 from bml.types import NS_PER_DAY, NS_PER_S, ConfigError
-
-STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 #: stage -> (what kind of function it names, the function when none is named); the order is that of the pipeline
 STAGES: dict[str, tuple[str, str | None]] = {
@@ -119,23 +126,6 @@ class DataSpec(BaseModel):
         return NS_PER_DAY // self.cadence_ns
 
 
-def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
-
-
-class StoreSpec(BaseModel):
-    """Where day files, datasets, models and reports go; a relative root counts from the working directory."""
-
-    model_config = STRICT
-
-    root: Annotated[Path, AfterValidator(_absolute)] = Field(
-        default=Path("bml-store"), validate_default=True, description="folder of everything bml writes"
-    )
-    any_origin: bool = Field(
-        default=False, description="go on with day files built from another database or path: they hold the same rows"
-    )
-
-
 class TrackingSpec(BaseModel):
     """MLflow: on by default, in an SQLite file below the store."""
 
@@ -179,10 +169,20 @@ class Call(BaseModel):
         return resolve(self.fn, self.kind)
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a configuration was loaded from: its text (which holds no secret), the values replaced, the stages."""
+
+    text: str
+    overrides: tuple[str, ...]
+    stages: tuple[str, ...]
+
+
 class Config(BaseModel):
     """A whole configuration, frozen. Made by :func:`bml.config.load`; picklable.
 
     ``document`` is the resolved document as plain JSON values, defaults filled in and secrets replaced by ``***``.
+    ``written`` is what another process needs to load it with its own environment.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -191,6 +191,7 @@ class Config(BaseModel):
     data: DataSpec
     store: StoreSpec
     tracking: TrackingSpec
+    run: RunSpec = Field(default_factory=RunSpec)
     collect: Call
     data_object: Call
     preprocess: tuple[Call, ...]
@@ -199,6 +200,7 @@ class Config(BaseModel):
     evaluate: Call
     path: Path
     document: dict[str, Any] = Field(repr=False)
+    written: Written | None = Field(default=None, repr=False)
 
     def digest(self, *parts: str) -> str:
         """Digest of document parts: stage names (``"collect"``) or sections (``"data"``); none: all that matter.
@@ -263,4 +265,5 @@ class Document(BaseModel):
     data: DataSpec
     store: Annotated[StoreSpec, BeforeValidator(_none_is_empty)] = Field(default_factory=StoreSpec)
     tracking: Annotated[TrackingSpec, BeforeValidator(_none_is_empty)] = Field(default_factory=TrackingSpec)
+    run: Annotated[RunSpec, BeforeValidator(_none_is_empty)] = Field(default_factory=RunSpec)
     stages: StagesSpec

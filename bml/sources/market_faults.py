@@ -34,6 +34,7 @@ KINDS: dict[str, Flag] = {
     "missing_levels": Flag(0),
     "one_sided": Flag.ABSENT,
     "absent_day": Flag.GAP,
+    "truncated": Flag.TRUNCATED,
 }
 #: 0 is no fault
 CODES = {kind: code for code, kind in enumerate(KINDS, 1)}
@@ -56,6 +57,7 @@ class Faults:
                     smaller batch) last
     missing_levels  every third level has no row, the first level excepted
     one_sided       one side is NaN at every level
+    truncated       snapshots of the first third of the levels only, over ``truncated_s`` seconds
     shuffled        rows of a read in random order, which depends on the range read
     absent          symbol -> days without any row
     """
@@ -73,11 +75,17 @@ class Faults:
     conflicts_per_day: _Count = 0
     missing_levels_per_day: _Count = 0
     one_sided_per_day: _Count = 0
+    truncated_per_day: _Count = 0
+    truncated_s: tuple[_Seconds, _Seconds] = (60.0, 600.0)
     shuffled: bool = False
     absent: dict[str, tuple[dt.date, ...]] = Field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, (low, high) in {"gap_s": self.gap_s, "stuck_s": self.stuck_s}.items():
+        for name, (low, high) in {
+            "gap_s": self.gap_s,
+            "stuck_s": self.stuck_s,
+            "truncated_s": self.truncated_s,
+        }.items():
             if low > high:
                 raise ValueError(f"{name}: shortest {low:g} is longer than longest {high:g}")
 
@@ -143,6 +151,7 @@ def _day(faults: Faults, rng: np.random.Generator, per_day: int, cadence_s: floa
     """Events of one day as (kind, first, last) in steps of the day, one a slot, none at a slot's first step."""
     wanted = [("gap", *_steps(faults.gap_s, cadence_s))] * faults.gaps_per_day
     wanted += [("stuck", *_steps(faults.stuck_s, cadence_s))] * faults.stuck_per_day
+    wanted += [("truncated", *_steps(faults.truncated_s, cadence_s))] * faults.truncated_per_day
     single = {
         "crossed": faults.crossed_per_day,
         "locked": faults.locked_per_day,

@@ -62,7 +62,7 @@ def fill(
         columns=tuple(values_KL.ravel() for values_KL in wide),
         batch_N=np.repeat(2 * step_K + 1, levels),
     )
-    is_odd_K = np.isin(code_K, [CODES[kind] for kind in ("duplicate", "conflict", "missing_levels")])
+    is_odd_K = np.isin(code_K, [CODES[kind] for kind in ("duplicate", "conflict", "missing_levels", "truncated")])
     return _with_odd_rows(out, code_K, step_K, levels) if is_odd_K.any() else out
 
 
@@ -95,6 +95,7 @@ def _with_odd_rows(rows: DepthRows, code_K: npt.NDArray[np.uint8], step_K: Int64
     is_missing_ML = (code_K[shown_M] == CODES["missing_levels"])[:, None] & (
         (level_L > 0) & ((level_L + step_K[shown_M][:, None]) % 3 == 0)
     )
+    is_missing_ML |= (code_K[shown_M] == CODES["truncated"])[:, None] & (level_L >= max(1, levels // 3))
     keep_N = ~is_missing_ML.ravel()
     take_N = (shown_M[:, None] * levels + level_L).ravel()[keep_N]
     stale_N = is_stale_ML.ravel()[keep_N]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bml.book import publish as publishing
-from bml.book.publish import publish
+from bml.book.publish import is_alive, publish
 from bml.book.store import DayStore, open_file
 from bml.types import StoreError
 from tests.book.book_days import DAY, clean_day
@@ -75,7 +75,7 @@ def test_files_left_by_dead_processes_are_swept(tmp_path: Path) -> None:
 LIMITED = """
 import resource, signal, sys
 from pathlib import Path
-from bml.book.publish import publish
+from bml.book.publish import is_alive, publish
 from bml.types import StoreError
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
@@ -107,7 +107,7 @@ def call(result):
 call(libc.unshare(CLONE_NEWNS))
 call(libc.mount(None, b"/", None, MS_REC_PRIVATE, None))
 call(libc.mount(b"tmpfs", sys.argv[1].encode(), b"tmpfs", 0, b"size=64k"))
-from bml.book.publish import publish
+from bml.book.publish import is_alive, publish
 from bml.types import StoreError
 path = Path(sys.argv[1]) / "days" / "x.h5"
 publish(path, bytes(1000))
@@ -133,7 +133,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 DROPPED = """
 import os, sys
 from pathlib import Path
-from bml.book.publish import publish
+from bml.book.publish import is_alive, publish
 from bml.types import StoreError
 os.setgid(65534); os.setuid(65534)
 try:
@@ -210,3 +210,15 @@ def test_killed_at_any_moment_no_part_of_a_file_is_left(tmp_path: Path) -> None:
     store.write(clean_day(), meta={})
     assert temporaries(tmp_path) == []
     store.open("BTCUSDT", DAY).verify()
+
+
+def test_a_process_that_ended_is_not_alive_even_before_it_is_reaped() -> None:
+    """Where the first process of a container reaps late, what a killed writer left must be swept all the same."""
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    stat = Path(f"/proc/{process.pid}/stat")
+    while stat.read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.005)
+    assert not is_alive(process.pid)
+    process.wait()
+    assert not is_alive(process.pid)
+    assert is_alive(os.getpid())

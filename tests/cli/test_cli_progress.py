@@ -23,8 +23,8 @@ def test_plain_lines() -> None:
     progress.done()
     lines = stream.getvalue().splitlines()
     assert lines[0] == "preprocess: 2 to do"
-    assert re.fullmatch(r"preprocess: 1/2 \(50%\), [\d.]+ s left, BTC 2024-01-01", lines[1])
-    assert re.fullmatch(r"preprocess: 2/2 \(100%\), 0\.0 s left, ETH 2024-01-01", lines[2])
+    assert re.fullmatch(r"preprocess: 1/2 \(50%\), [\d.]+/s, [\d.]+ s left, BTC 2024-01-01", lines[1])
+    assert re.fullmatch(r"preprocess: 2/2 \(100%\), [\d.]+/s, 0\.0 s left, ETH 2024-01-01", lines[2])
     assert re.fullmatch(r"preprocess: 2 done in [\d.]+ s", lines[3])
 
 

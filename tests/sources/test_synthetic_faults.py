@@ -32,6 +32,8 @@ ALL = Faults(
     conflicts_per_day=2,
     missing_levels_per_day=2,
     one_sided_per_day=3,
+    truncated_per_day=2,
+    truncated_s=(60, 200),
     absent={"ETH": (dt.date(2024, 3, 2),)},
 )
 
@@ -86,7 +88,7 @@ def test_counts_are_as_asked(faulty: SyntheticSource) -> None:
     counts = {symbol: Counter(event.kind for event in faulty.ledger(symbol)) for symbol in DATA.symbols}
     asked = {
         "gap": 2, "stuck": 2, "crossed": 2, "locked": 2, "outlier": 3,
-        "duplicate": 2, "conflict": 2, "missing_levels": 2, "one_sided": 3,
+        "duplicate": 2, "conflict": 2, "missing_levels": 2, "one_sided": 3, "truncated": 2,
     }  # fmt: skip
     assert counts["BTC"] == {kind: 3 * count for kind, count in asked.items()}
     assert counts["ETH"] == {kind: 2 * count for kind, count in asked.items()} | {"absent_day": 1}

@@ -1,0 +1,111 @@
+"""What is known of days beside their files: which failed and why, and what building them took.
+
+    {root}/quarantine/{symbol}/{symbol}_{date}_{digest[:8]}.json    one a failed day, whole or not at all
+    {root}/state/built-{digest[:8]}.jsonl                           one line a day that was built, for estimates
+
+A record belongs to one configuration (its digest), as day files do: another configuration starts anew.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bml.book.publish import publish
+from bml.book.store import DayStore
+from bml.config.secret import redact_text
+from bml.types import StoreError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailedDay:
+    """A day that could not be built: ``reason`` is one line without secrets, ``at`` the UTC time of the last try."""
+
+    symbol: str
+    day: str
+    reason: str
+    at: str
+    attempts: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuiltDay:
+    """What building a day took: ``seconds`` of wall clock, ``rows`` read, ``size`` of the file in bytes."""
+
+    symbol: str
+    day: str
+    seconds: float
+    rows: int
+    size: int
+
+
+def failed(store: DayStore, symbol: str, day: dt.date) -> FailedDay | None:
+    """The record of a day that failed, None when it did not.
+
+    Raises StoreError when the record is damaged.
+    """
+    path = _quarantine(store, symbol, day)
+    try:
+        return FailedDay(**json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(f"{path}: damaged ({error}); delete it, the day is then tried again") from error
+
+
+def fail(store: DayStore, symbol: str, day: dt.date, reason: str) -> FailedDay:
+    """Record that a day failed, atomically; counts the attempts. Raises StoreError when it cannot be written."""
+    before = failed(store, symbol, day)
+    record = FailedDay(
+        symbol=symbol,
+        day=str(day),
+        reason=redact_text(" ".join(reason.split())),
+        at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        attempts=1 + (before.attempts if before else 0),
+    )
+    publish(_quarantine(store, symbol, day), (json.dumps(asdict(record), indent=1) + "\n").encode())
+    return record
+
+
+def absolve(store: DayStore, symbol: str, day: dt.date) -> None:
+    """Remove the record of a day that has been built since."""
+    _quarantine(store, symbol, day).unlink(missing_ok=True)
+
+
+def built(store: DayStore, record: BuiltDay) -> None:
+    """Append what a day took. One write of one line: a run that dies leaves at most a torn last line."""
+    path = _log(store)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, ("\n" + json.dumps(asdict(record)) + "\n").encode())  # a torn line before it ends here
+    finally:
+        os.close(fd)
+
+
+def history(store: DayStore) -> Iterator[BuiltDay]:
+    """Every record of :func:`built`, oldest first; torn lines are passed over, they hold no more than an estimate."""
+    try:
+        lines = _log(store).read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return
+    for line in lines:
+        try:
+            values: dict[str, Any] = json.loads(line)
+            yield BuiltDay(**values)
+        except (ValueError, TypeError):
+            continue
+
+
+def _quarantine(store: DayStore, symbol: str, day: dt.date) -> Path:
+    return Path(store.root) / "quarantine" / symbol / store.path(symbol, day).with_suffix(".json").name
+
+
+def _log(store: DayStore) -> Path:
+    return Path(store.root) / "state" / f"built-{store.digest[:8]}.jsonl"

@@ -1,0 +1,150 @@
+"""The same days on a Dask cluster: every task is one day, built in a process of its own beside the Dask worker.
+
+Workers on other machines need bml of the same version, the same environment variables (a password never travels)
+and ``store.root`` under the same path. A Dask worker that is lost costs the days it was at: they are built elsewhere.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+from bml.registry import missing_extra
+from bml.scheduling import Processes, SymbolDay, threads_of
+from bml.types import ConfigError, SourceError
+from bml.worker import Job, Outcome, Tell, failure
+
+#: seconds to reach a scheduler, and to see a first worker
+CONNECT_S = 10.0
+
+_lock = threading.Lock()
+#: on a worker: pools without a day at the moment, by run
+_pools: dict[str, list[Processes]] = {}
+
+_log = logging.getLogger(__name__)
+
+
+class Cluster:
+    """Days on the Dask scheduler at ``address``, or on ``local`` Dask workers of this machine. A context manager."""
+
+    def __init__(self, job: Job, *, address: str | None, local: int, timeout_s: float, tell: Tell) -> None:
+        self._distributed = _import()
+        self._job, self._timeout_s, self._tell = job, timeout_s, tell
+        self._address, self._local = address, local
+        self._cluster: Any = None
+        self._client: Any = None
+        self._probe = Path(job.root) / job.probe
+
+    def __enter__(self) -> Self:
+        self._probe.parent.mkdir(parents=True, exist_ok=True)
+        self._probe.write_text("the workers of a run look for this file\n")
+        try:
+            self._connect()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _connect(self) -> None:
+        if self._address is None:
+            self._cluster = self._distributed.LocalCluster(
+                n_workers=self._local, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=logging.ERROR
+            )
+        to = self._address if self._cluster is None else self._cluster
+        try:
+            self._client = self._distributed.Client(to, timeout=CONNECT_S)
+            self._client.wait_for_workers(1, timeout=CONNECT_S)
+        except (OSError, ValueError) as error:  # the time-outs of both are OSErrors
+            what = "has no worker" if self._client is not None else "cannot be reached"
+            raise SourceError(f"the Dask scheduler {self._address or 'of this machine'} {what}: {error}") from None
+
+    def run(self, days: Sequence[SymbolDay]) -> Iterator[Outcome]:
+        """See :class:`bml.scheduling.Scheduler`."""
+        job = replace(self._job, threads=0)
+        futures = {
+            self._client.submit(
+                build, job, self._timeout_s, self._slots(), symbol, day,
+                key=f"bml-{job.key}-{symbol}-{day}", pure=False,
+            ): (symbol, day)
+            for symbol, day in days
+        }  # fmt: skip
+        for future in self._distributed.as_completed(list(futures)):
+            symbol, day = futures[future]
+            yield self._result(future, symbol, day)
+            future.release()
+
+    def _result(self, future: Any, symbol: str, day: Any) -> Outcome:
+        error = future.exception()
+        if error is None:
+            outcome: Outcome = future.result()
+            return outcome
+        if isinstance(error, self._distributed.KilledWorker):
+            told = "every Dask worker that built it was lost"
+            return Outcome(symbol=symbol, day=day, blame="died", error=("BmlError", told))
+        if isinstance(error, ImportError):
+            raise ConfigError(f"a Dask worker has no bml of this version ({error}): install it there") from None
+        return failure(symbol, day, error)
+
+    def _slots(self) -> dict[str, int]:
+        """Host -> days it may build at a time."""
+        slots: collections.Counter[str] = collections.Counter()
+        for worker in self._client.scheduler_info(n_workers=-1)["workers"].values():
+            slots[worker["host"]] += worker["nthreads"]
+        return dict(slots)
+
+    def __exit__(self, *_: object) -> None:
+        if self._client is not None:
+            with contextlib.suppress(Exception):  # lost workers took their processes with them
+                self._client.run(forget, self._job.key)
+            self._client.close(timeout=CONNECT_S)
+        if self._cluster is not None:
+            self._cluster.close(timeout=CONNECT_S)
+        self._probe.unlink(missing_ok=True)
+
+
+def build(job: Job, timeout_s: float, slots: dict[str, int], symbol: str, day: Any) -> Outcome:
+    """On a Dask worker: build one day in a worker process that stays for the next day of the run."""
+    from distributed import get_worker
+
+    host = get_worker().address.split("://")[-1].rpartition(":")[0]
+    job = replace(job, threads=threads_of(slots.get(host, 1)))
+    with _lock:
+        others = [pool for key, pools in _pools.items() if key != job.key for pool in pools]
+        mine = _pools.get(job.key, [])
+        pool = mine.pop() if mine else None
+        _pools.clear()
+        _pools[job.key] = mine
+    for other in others:  # of runs that ended without a word
+        other.stop()
+    pool = pool or Processes(job, 1, timeout_s=timeout_s, tell=lambda text, _: _log.warning("%s", text))
+    try:
+        (outcome,) = pool.run([(symbol, day)])
+    except BaseException:
+        pool.stop()
+        raise
+    with _lock:
+        _pools.setdefault(job.key, []).append(pool)
+    return outcome
+
+
+def forget(key: str) -> None:
+    """On a Dask worker: end the processes of a run."""
+    with _lock:
+        pools = _pools.pop(key, [])
+    for pool in pools:
+        pool.stop()
+
+
+def _import() -> Any:
+    try:
+        import distributed
+    except ModuleNotFoundError as error:
+        raise missing_extra(error.name or "distributed", "a Dask cluster (--scheduler, --local-cluster)") from error
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # it tells every connection
+    return distributed

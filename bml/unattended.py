@@ -1,0 +1,256 @@
+"""A run over many days that nobody watches: one bad day does not stop the rest, what concerns all of them does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bml.book import records
+from bml.book.days import DaySummary, Learned, found
+from bml.book.records import BuiltDay, FailedDay
+from bml.book.rolling import Rolling, kept
+from bml.book.store import DayStore
+from bml.config import Config
+from bml.plan import PlannedDay, State, is_wanted, survey
+from bml.scheduling import Processes, Scheduler, Serial, SymbolDay, threads_of
+from bml.types import ConfigError
+from bml.worker import DayWorker, Job, Outcome, Supply
+
+if TYPE_CHECKING:
+    from bml.cli.progress import Progress
+
+#: failures in a row that are no fault of the rows stop the run: the next day would fail the same way
+SAME_TROUBLE = 3
+
+#: failures before the first success stop the run, whatever they are
+NEVER_A_SUCCESS = 10
+
+#: by default, worker processes are started when each has this many days to build, and at most so many of them
+DAYS_A_WORKER, MOST_WORKERS = 8, 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choices:
+    """What the command line says of a run; None: what the configuration says."""
+
+    force: bool = False
+    retry_failed: bool = False
+    workers: int | None = None
+    day_timeout_s: float | None = None
+    scheduler: str | None = None
+    local_cluster: int | None = None
+
+    def __post_init__(self) -> None:
+        given = [self.workers is not None, self.scheduler is not None, self.local_cluster is not None]
+        if sum(given) > 1:
+            raise ConfigError("--workers, --scheduler and --local-cluster: choose one")
+
+
+@dataclass(kw_only=True, slots=True)
+class Built:
+    """What a run leaves: summaries in the order of the plan, days that failed (now or before), days removed."""
+
+    summaries: list[DaySummary] = field(default_factory=list)
+    failed: list[FailedDay] = field(default_factory=list)
+    n_skipped: int = 0
+    evicted: list[SymbolDay] = field(default_factory=list)
+
+
+def workers_of(cfg: Config, choices: Choices, to_build: int, *, is_remote: bool) -> int:
+    """How many worker processes build ``to_build`` days; 0: this process.
+
+    Asked for: that many. Otherwise none for a few days, one for a database (it is somebody's, and one connection is
+    polite), and for files as many as there are CPUs, each with enough days to be worth its start.
+    """
+    asked = choices.workers if choices.workers is not None else cfg.run.workers
+    if asked is not None:
+        return asked
+    if choices.day_timeout_s is not None:
+        return 1
+    worth = to_build // DAYS_A_WORKER
+    return min(worth, 1 if is_remote else min(len(os.sched_getaffinity(0)), MOST_WORKERS))
+
+
+def is_remote(origin: dict[str, Any]) -> bool:
+    """Whether rows come from a server, by what the source tells of itself."""
+    return "host" in origin
+
+
+def build_days(
+    cfg: Config,
+    supply: Supply,
+    store: DayStore,
+    learned: Learned,
+    origin: dict[str, str | int | float],
+    progress: Progress,
+    choices: Choices,
+) -> Built:
+    """Build every day of the plan that is not there; the others are looked at.
+
+    Raises ConfigError, StoreError or SourceError for what concerns every day (days finished before it stay), and
+    the last failure when days keep failing in a way that is no fault of their rows.
+    """
+    progress.phase("look at the store", None)
+    planned = survey(cfg, store)
+    progress.done()
+    wanted = [one for one in planned if is_wanted(one, force=choices.force, retry_failed=choices.retry_failed)]
+    run = _Run(cfg, store, planned, progress)
+    run.look(planned, wanted, origin)
+    if wanted:
+        progress.phase("preprocess", len(wanted))
+        with contextlib.ExitStack() as stack:
+            scheduler = _scheduler(cfg, supply, store, learned, origin, progress, choices, len(wanted))
+            outcomes = stack.enter_context(scheduler).run([(one.symbol, one.day) for one in wanted])
+            for outcome in outcomes:
+                run.take(outcome)
+        progress.done()
+    return run.finished()
+
+
+class _Run:
+    """Takes outcomes one by one: records, ledgers, room on the disk, and when enough is enough."""
+
+    def __init__(self, cfg: Config, store: DayStore, planned: Sequence[PlannedDay], progress: Progress) -> None:
+        self._cfg, self._store, self._progress = cfg, store, progress
+        self._order = {(one.symbol, one.day): place for place, one in enumerate(planned)}
+        self._rolling = Rolling(cfg.store, store, self._order)
+        self._summaries: dict[SymbolDay, DaySummary] = {}
+        self._failed: dict[SymbolDay, FailedDay] = {}
+        self._held: list[Outcome] = []  # failures not recorded yet: they may concern every day
+        self._n_skipped = self._n_built = 0
+
+    def look(self, planned: Sequence[PlannedDay], wanted: Sequence[PlannedDay], origin: dict[str, Any]) -> None:
+        """Take what is there already: summaries of days that are, records of days that failed before."""
+        to_build = {(one.symbol, one.day) for one in wanted}
+        for one in planned:
+            where = (one.symbol, one.day)
+            if where in to_build:
+                continue
+            if one.state is State.FAILED:
+                record = records.failed(self._store, *where)
+                if record is not None:
+                    self._failed[where] = record
+                    self._n_skipped += 1
+                    self._progress.say(f"skipped {one.symbol} {one.day}: it failed before ({record.reason})")
+                continue
+            summary = self._known(one, origin)
+            if summary is not None:
+                self._summaries[where] = summary
+        if self._n_skipped:
+            self._progress.say(f"{self._n_skipped} days skipped; --retry-failed tries them again")
+        self._rolling.make_room()
+
+    def _known(self, one: PlannedDay, origin: dict[str, Any]) -> DaySummary | None:
+        if one.state is State.EVICTED:
+            remains = kept(self._store, one.symbol, one.day)
+            return None if remains is None else remains.summary
+        meta = {"origin": origin}
+        return found(self._store, one.symbol, one.day, meta=meta, any_origin=self._cfg.store.any_origin)
+
+    def take(self, outcome: Outcome) -> None:
+        """Record one outcome. Raises what stops the run."""
+        where = (outcome.symbol, outcome.day)
+        if outcome.summary is None:
+            self._take_failure(outcome)
+            return
+        rows = outcome.summary.counts.get("n_rows", 0)
+        record = BuiltDay(
+            symbol=outcome.symbol, day=str(outcome.day), seconds=round(outcome.seconds, 3), rows=rows, size=outcome.size
+        )
+        records.built(self._store, record)
+        records.absolve(self._store, *where)
+        self._failed.pop(where, None)
+        self._summaries[where] = outcome.summary
+        self._n_built += 1
+        self._settle()
+        self._progress.advance(note=f"{outcome.symbol} {outcome.day}")
+        self._rolling.make_room(spare=[where])
+
+    def _take_failure(self, outcome: Outcome) -> None:
+        told = outcome.exception()
+        if outcome.blame == "every":
+            if self._n_built:
+                self._settle()
+            raise told
+        self._held.append(outcome)
+        self._progress.say(f"failed {outcome.symbol} {outcome.day}: {told}")
+        self._progress.advance(note=f"{outcome.symbol} {outcome.day} failed")
+        tail = self._held[-SAME_TROUBLE:]
+        if len(tail) == SAME_TROUBLE and all(one.blame in ("source", "internal", "died") for one in tail):
+            told.add_note(f"{SAME_TROUBLE} days failed like this one after the other, so the run was stopped")
+            raise told
+        if not self._n_built and len(self._held) == NEVER_A_SUCCESS:
+            told.add_note(f"the first {NEVER_A_SUCCESS} days all failed, so the run was stopped")
+            raise told
+
+    def _settle(self) -> None:
+        """Put the held failures into quarantine: another day was built, so they are those days' own."""
+        for outcome in self._held:
+            where = (outcome.symbol, outcome.day)
+            self._failed[where] = records.fail(self._store, *where, reason=str(outcome.exception()))
+        self._held.clear()
+
+    def finished(self) -> Built:
+        """Everything in the order of the plan. Raises the first failure when there is nothing but failures."""
+        if self._held and not self._summaries:
+            first = self._held[0].exception()
+            if len(self._held) > 1:
+                first.add_note(f"all {len(self._held)} days failed, this one first")
+            raise first
+        self._settle()
+        in_order = sorted(self._order, key=lambda where: self._order[where])
+        return Built(
+            summaries=[self._summaries[where] for where in in_order if where in self._summaries],
+            failed=[self._failed[where] for where in in_order if where in self._failed],
+            n_skipped=self._n_skipped,
+            evicted=self._rolling.evicted,
+        )
+
+
+def _scheduler(
+    cfg: Config,
+    supply: Supply,
+    store: DayStore,
+    learned: Learned,
+    origin: dict[str, str | int | float],
+    progress: Progress,
+    choices: Choices,
+    to_build: int,
+) -> Scheduler:
+    tell: Callable[[str, float], None] = lambda text, _: progress.say(text)  # noqa: E731
+    timeout_s = choices.day_timeout_s if choices.day_timeout_s is not None else cfg.run.day_timeout_s
+    workers = workers_of(cfg, choices, to_build, is_remote=is_remote(origin))
+    on_dask = choices.scheduler is not None or choices.local_cluster is not None
+    if workers == 0 and not on_dask:
+        return Serial(DayWorker(cfg, supply, store, learned, origin, force=choices.force))
+    if cfg.written is None:
+        raise ConfigError("worker processes load the configuration again: make it with bml.config.load")
+    key = secrets.token_hex(8)
+    job = Job(
+        key=key,
+        path=str(cfg.path),
+        written=cfg.written,
+        root=str(cfg.store.root),
+        digest=store.digest,
+        learned=learned,
+        origin=origin,
+        force=choices.force,
+        threads=threads_of(workers),
+        probe=f"state/run-{key}.probe" if on_dask else "",
+    )
+    if not on_dask:
+        return Processes(job, workers, timeout_s=timeout_s, tell=tell)
+    from bml.cluster import Cluster
+
+    return Cluster(job, address=choices.scheduler, local=choices.local_cluster or 0, timeout_s=timeout_s, tell=tell)
+
+
+def failed_words(failed: Sequence[FailedDay], config: object) -> str:
+    """The days that failed, one a line, and what to do."""
+    lines = [f"{len(failed)} days failed; everything else is done:"]
+    lines += [f"  {one.symbol} {one.day}: {one.reason} (attempt {one.attempts}, {one.at})" for one in failed]
+    return "\n".join([*lines, f"repair what they say and run  bml preprocess {config} --retry-failed"])
