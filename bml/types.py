@@ -66,6 +66,13 @@ class SourceError(BmlError):
     exit_code = 4
 
 
+class ConnectionLost(SourceError):
+    """The connection was refused, reset, closed or silent: trying again later may help.
+
+    Never a wrong password, a certificate, a missing database or faulty SQL.
+    """
+
+
 class Flag(enum.IntFlag):
     """What happened at a time: a bit mask, kept per grid cell and, in reports, per raw snapshot."""
 

@@ -36,6 +36,20 @@ class Finding:
     code: int = exits.OK
 
 
+SourceOption = Annotated[
+    str | None,
+    typer.Option("--source", metavar="CONFIG", help="Examine the database of this file: abilities, traps, a minute."),
+]
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--at", metavar="TIME", help="Where that minute begins (UTC); default: the first row in the file's days."
+    ),
+]
+Symbol = Annotated[str | None, typer.Option("--symbol", help="Whose minute; default: the file's first symbol.")]
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="Connect without proof of who answers, passwords in clear text if asked.")
+]
 ConfigOption = Annotated[
     str | None, typer.Option("--config", metavar="CONFIG", help="Also check the store and database of this file.")
 ]
@@ -44,23 +58,49 @@ ConfigOption = Annotated[
 @exits.guarded
 def doctor(
     config: ConfigOption = None,
+    source: SourceOption = None,
+    at: At = None,
+    symbol: Symbol = None,
+    insecure: Insecure = False,
     set_: options.Set = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
     """Check that everything a run needs is there.
 
-    Kernels, GPU, packages, disk, and the database (of BML_DSN, or of --config).
+    Kernels, GPU, packages, disk, and the database (of BML_DSN, or of --config). With --source the database alone:
+    what its server can do, what its table hides, and one minute of rows read by two paths and compared.
     """
+    if source is not None and config is not None:
+        from bml.types import ConfigError
+
+        raise ConfigError("give --source or --config, not both: --source examines the database alone")
+    if source is not None:
+        from bml.cli import source_check
+
+        found, document = source_check.examined(options.load(source, set_, ("collect",)), at, symbol, insecure)
+        return _report(found, document, json)
+    if at is not None or symbol is not None:
+        from bml.types import ConfigError
+
+        raise ConfigError("--at and --symbol belong to --source CONFIG")
     found = [_python(), _kernels(), _torch(), *_packages()]
     cfg = options.load(config, set_, ("collect",)) if config else None
     root = cfg.store.root if cfg is not None else Path("bml-store").absolute()
     found.append(_disk(root))
-    dsn = cfg.collect.params.get("dsn") if cfg is not None else os.environ.get("BML_DSN")
-    found.append(_database(dsn))
+    if cfg is None:
+        by_libpq = any(name in os.environ for name in ("PGHOST", "PGHOSTADDR", "PGSERVICE"))
+        dsn = os.environ.get("BML_DSN") or ("" if by_libpq else None)
+    else:
+        dsn, insecure = cfg.collect.params.get("dsn"), insecure or cfg.collect.params.get("insecure") is True
+    found.append(_database(dsn, insecure))
+    return _report(found, {}, json)
+
+
+def _report(found: list[Finding], document: dict[str, Any], json: bool) -> int:
     if json:
         bad = [one for one in found if one.state == "bad"]
-        options.print_json({"ok": not bad, "findings": [asdict(one) for one in found]})
+        options.print_json({"ok": not bad, "findings": [asdict(one) for one in found]} | document)
     else:
         print("\n".join(_line(one) for one in found))
     return max((one.code for one in found), default=exits.OK)
@@ -134,9 +174,9 @@ def _disk(root: Path) -> Finding:
     return Finding("store", "note" if free < LOW_DISK else "ok", told + (" (little)" if free < LOW_DISK else ""))
 
 
-def _database(dsn: Any) -> Finding:
-    if not isinstance(dsn, str) or not dsn:
-        return Finding("database", "note", "not checked: set BML_DSN, or name a configuration with --config")
+def _database(dsn: Any, insecure: bool) -> Finding:
+    if not isinstance(dsn, str):
+        return Finding("database", "note", "not checked: set BML_DSN or PGHOST, or name a configuration with --config")
     from bml.types import BmlError
 
     try:
@@ -144,7 +184,8 @@ def _database(dsn: Any) -> Finding:
     except ModuleNotFoundError:
         return Finding("database", "bad", "needs psycopg:  pip install 'bml[postgres]'", exits.FAILED)
     try:
-        with Session(dsn, statement_timeout_s=CONNECT_S, connect_timeout_s=CONNECT_S) as session:
+        limits = {"statement_timeout_s": CONNECT_S, "connect_timeout_s": CONNECT_S}
+        with Session(dsn, **limits, insecure=insecure) as session:
             return Finding("database", "ok", f"{session.place}: {session.server or 'connected'}")
     except BmlError as error:
         return Finding("database", "bad", str(error), error.exit_code)

@@ -27,7 +27,7 @@ from psycopg.pq.abc import PGconn, PGresult
 
 from bml.sources._copy_rows import BROKEN, ENDED, ENTRY_POINTS, READY, SILENT, Decoder, wait_result
 from bml.sources.pgsession import ServerError, Session
-from bml.types import NS_PER_S, SourceError
+from bml.types import NS_PER_S, ConnectionLost, SourceError
 
 Way = Literal["copy", "chunked", "portable"]
 #: the text of the SELECT over [start_ns, stop_ns)
@@ -60,9 +60,11 @@ class Transport:
 
         Raises SourceError for a server without COPY where libpq cannot be reached either.
         """
-        self.session.connection()
-        if _copies_out(self.session.server):
+        dialect = self.session.dialect
+        if dialect.copy_binary:
             return "copy" if self.libpq is not None else "portable"
+        if not dialect.chunked:
+            raise SourceError(f"{self.session.place}: no way to read rows: {'; '.join(dialect.notes)}")
         if self.libpq is None:
             raise SourceError(
                 f"{self.session.place}: {self.session.server} has no binary COPY, and psycopg's libpq is not to be "
@@ -74,7 +76,7 @@ class Transport:
         """The rows of [start_ns, stop_ns) into ``decoder``; the server's own count of them, if it told one.
 
         When anything goes wrong the query is cancelled and the connection closed. Raises ServerError for a refusal,
-        SourceError when the connection breaks or stays silent, and what the decoder raises.
+        ConnectionLost when the connection breaks or stays silent, and what the decoder raises.
         """
         self.connect()
         if self.taken != "chunked":
@@ -100,7 +102,7 @@ class Transport:
             return run(pgconn, query, decoder)
         except psycopg.Error as error:
             self.session.abandon()
-            raise SourceError(f"{self.session.place}: the connection broke: {self.session.redact(error)}") from None
+            raise ConnectionLost(f"{self.session.place}: the connection broke: {self.session.redact(error)}") from None
         except BaseException:
             self.session.abandon()
             raise
@@ -199,7 +201,7 @@ class Transport:
 
     def _broke(self, pgconn: PGconn) -> NoReturn:
         message = self.session.redact(pgconn.get_error_message())
-        raise SourceError(f"{self.session.place}: the connection broke: {message}")
+        raise ConnectionLost(f"{self.session.place}: the connection broke: {message}")
 
     def _refused(self, result: PGresult | None) -> Exception:
         where = self.session.place
@@ -215,7 +217,7 @@ class Transport:
 
 
 class _Silence:
-    """How long a server has said nothing; SourceError when that is longer than it may take for any statement."""
+    """How long a server has said nothing; ConnectionLost when that is longer than it may take for any statement."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -228,7 +230,7 @@ class _Silence:
         if anything:
             self._since = now
         elif now - self._since > self._limit_s:
-            raise SourceError(
+            raise ConnectionLost(
                 f"{self._session.place}: no answer for {now - self._since:.0f} s, past the statement timeout: gave up"
             )
 
@@ -242,12 +244,6 @@ def _woken_for(fd: int, n_bytes: int) -> Iterator[None]:
             yield
         finally:
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-
-
-def _copies_out(server_version: str) -> bool:
-    """Whether a server of this version has binary COPY out: PostgreSQL does, GreptimeDB does since 1.0.0-rc.2."""
-    found = re.search(r"greptimedb-v?(\d+)\.", server_version, flags=re.IGNORECASE)
-    return found is None or int(found[1]) >= 1
 
 
 def _address(wrapper: PGconn | PGresult, name: str) -> int:

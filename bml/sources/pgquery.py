@@ -14,7 +14,8 @@ from psycopg.postgres import types as pg_types
 
 from bml.sources.layout import NS_PER_UNIT, Columns, SideValues, TsUnit, did_you_mean
 from bml.sources.pgsession import ServerError, Session
-from bml.types import BmlError, DataError
+from bml.sources.pgtraps import refuse_lossy
+from bml.types import BmlError, ConfigError, DataError
 
 _WIRES = {21: "int2", 23: "int4", 20: "int8", 700: "float4", 701: "float8", 1114: "timestamp", 1184: "timestamp",
           16: "bool", 25: "text", 1043: "text", 1042: "text", 19: "text"}  # fmt: skip
@@ -53,13 +54,22 @@ class DepthTable:
     first_level: int
     depth: int | None
 
+    def __post_init__(self) -> None:
+        c = self.columns
+        for name in (*self.name, c.ts, c.symbol, c.level, c.side, *c.numbers, c.batch, c.sequence):
+            if name is not None:
+                _check_text(name, "the name of a table or column")
+        for value in (self.sides.bid, self.sides.ask):
+            if isinstance(value, str):
+                _check_text(value, "side_values")
+
     @property
     def label(self) -> str:
         """Schema and table, for messages."""
         return ".".join(self.name)
 
     def probe(self, session: Session) -> tuple[Field, ...]:
-        """The fields of a read, the time first; DataError for a missing table or column or a wrong type."""
+        """The fields of a read, the time first; DataError for a missing table or column, a wrong type, or lost rows."""
         wanted = self._wanted()
         names = [column for _, _, column in wanted] + ([self.columns.symbol] if self.columns.symbol else [])
         query = sql.SQL("SELECT {} FROM {} LIMIT 0").format(
@@ -69,18 +79,14 @@ class DepthTable:
             found = session.probe(query.as_bytes(session.connection()))
         except ServerError as error:
             raise self._missing(session, error, names) from None
-        return tuple(self._field(*what, oid) for what, (_, oid) in zip(wanted, found, strict=False))
+        fields = tuple(self._field(*what, oid) for what, (_, oid) in zip(wanted, found, strict=False))
+        refuse_lossy(session, self)
+        return fields
 
     def select(self, fields: tuple[Field, ...], symbol: str, start_ns: int, stop_ns: int) -> sql.Composed:
         """The rows of ``symbol`` (as the table calls it) with ``start_ns <= ts < stop_ns``."""
         c = self.columns
-        ts = sql.Identifier(c.ts)
-        conditions: list[sql.Composable] = [
-            ts + sql.SQL(" >= ") + self._time_literal(start_ns),
-            ts + sql.SQL(" < ") + self._time_literal(stop_ns),
-        ]
-        if c.symbol is not None:
-            conditions.insert(0, sql.Identifier(c.symbol) + sql.SQL(" = ") + sql.Literal(symbol))
+        conditions = self._lies_in(symbol, start_ns, stop_ns)
         if c.level is not None and self.depth is not None:
             last = sql.SQL(str(self.first_level + self.depth - 1))
             level = sql.Identifier(c.level)  # NULL is wrong, so it must arrive to be refused
@@ -91,6 +97,23 @@ class DepthTable:
         return sql.SQL("SELECT {} FROM {} WHERE {}").format(
             sql.SQL(", ").join(map(_selected, fields)), sql.Identifier(*self.name), sql.SQL(" AND ").join(conditions)
         )
+
+    def first(self, symbol: str, start_ns: int, stop_ns: int) -> sql.Composed:
+        """The time of the first row of ``symbol`` with ``start_ns <= ts < stop_ns``."""
+        conditions = sql.SQL(" AND ").join(self._lies_in(symbol, start_ns, stop_ns))
+        ts, name = sql.Identifier(self.columns.ts), sql.Identifier(*self.name)
+        return sql.SQL("SELECT min({}) FROM {} WHERE {}").format(ts, name, conditions)
+
+    def _lies_in(self, symbol: str, start_ns: int, stop_ns: int) -> list[sql.Composable]:
+        ts = sql.Identifier(self.columns.ts)
+        conditions: list[sql.Composable] = [
+            ts + sql.SQL(" >= ") + self._time_literal(start_ns),
+            ts + sql.SQL(" < ") + self._time_literal(stop_ns),
+        ]
+        if self.columns.symbol is not None:
+            _check_text(symbol, "a symbol")
+            conditions.insert(0, sql.Identifier(self.columns.symbol) + sql.SQL(" = ") + sql.Literal(symbol))
+        return conditions
 
     def _wanted(self) -> list[tuple[str, str, str]]:
         """(logical name, kind, column) of what is read."""
@@ -165,6 +188,12 @@ class DepthTable:
         except ServerError:
             return ""  # only a hint is lost; the error that led here is raised
         return did_you_mean(self.name[-1], sorted(str(name) for (name,) in found))
+
+
+def _check_text(text: str, what: str) -> None:
+    """ConfigError for what no SQL text can hold, quoted or not; everything else is only quoted."""
+    if "\0" in text or (not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text)):
+        raise ConfigError(f"{what} cannot be {text!r}: it holds a NUL or half a character")
 
 
 def _selected(field: Field) -> sql.Composable:

@@ -6,16 +6,26 @@ No message, attribute or repr holds the dsn or the password.
 from __future__ import annotations
 
 import contextlib
+import math
+import os
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import make_conninfo
 
-from bml import __version__
-from bml.types import BmlError, ConfigError, DataError, SourceError
+from bml.sources import pgconnect, pgdialect
+from bml.sources.pgdialect import Dialect
+from bml.types import BmlError, ConnectionLost, DataError, SourceError
 
 _CANCEL_S = 3.0
+PATIENCE_S = 30.0  # silence allowed beyond the statement timeout before the client gives up
+_UNIT_MS = {"": 1, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 class ServerError(Exception):
@@ -27,24 +37,28 @@ class ServerError(Exception):
 
 
 class Session:
-    """Autocommit, read-only where the server knows how, reconnects when it was closed."""
+    """Autocommit, read-only where the server knows how, UTC, reconnects when it was closed.
 
-    def __init__(self, dsn: str, *, statement_timeout_s: float, connect_timeout_s: float) -> None:
-        try:
-            parts = conninfo_to_dict(dsn)
-        except psycopg.Error:
-            raise ConfigError(
-                "dsn: not a PostgreSQL connection string (its text is not shown); "
-                "expected e.g. postgresql://user:password@host:5432/database"
-            ) from None
+    ``insecure`` lets a password go in clear text and another machine answer without a certificate. ``dialect`` is
+    what the server can do, known from the first connection on.
+    """
+
+    #: a session that writes says False; everything else about connecting is the same for it
+    READ_ONLY = True
+
+    def __init__(
+        self, dsn: str, *, statement_timeout_s: float, connect_timeout_s: float, insecure: bool = False
+    ) -> None:
+        parts, self._secrets = pgconnect.parse(dsn)
         self._dsn = dsn
-        self._secrets = tuple(str(parts[key]) for key in ("password", "sslpassword") if parts.get(key))
         self.statement_timeout_s = statement_timeout_s
         self._connect_timeout_s = connect_timeout_s
+        self._insecure = insecure
         self._conn: psycopg.Connection[Any] | None = None
-        self.host = str(parts.get("host") or parts.get("hostaddr") or "")
-        self.port = str(parts.get("port") or "")
-        self.database = str(parts.get("dbname") or "")
+        self._dialect: Dialect | None = None
+        self.host = parts.get("host") or parts.get("hostaddr") or ""
+        self.port = parts.get("port", "")
+        self.database = parts.get("dbname", "")
         self.server = ""
 
     def __repr__(self) -> str:
@@ -69,6 +83,22 @@ class Session:
         """Whether the server calls itself GreptimeDB."""
         return "greptimedb" in self.server.lower()
 
+    @property
+    def dialect(self) -> Dialect:
+        """What the server can do; connects when there is no connection."""
+        self.connection()
+        if self._dialect is None:
+            raise RuntimeError("a prepared connection has a dialect")
+        return self._dialect
+
+    @property
+    def encryption(self) -> str:
+        """``verify-full``, another sslmode in use, or "" where the connection is not encrypted."""
+        pgconn = self.connection().pgconn
+        if not pgconn.ssl_in_use:
+            return ""
+        return next((one.val.decode() for one in pgconn.info if one.keyword == b"sslmode" and one.val), "")
+
     def connection(self) -> psycopg.Connection[Any]:
         """The open connection; opens and checks one when there is none."""
         if self._conn is None or self._conn.closed:
@@ -88,24 +118,24 @@ class Session:
 
     def redact(self, text: object) -> str:
         """``text`` on one line and without secrets."""
-        line = " ".join(str(text).split())
-        for secret in self._secrets:
-            line = line.replace(secret, "***")
-        return line
+        return pgconnect.redacted(text, self._secrets)
 
     def _connect(self) -> psycopg.Connection[Any]:
+        target = pgconnect.resolve(self._dsn)
+        self._secrets = target.secrets
+        self.host, self.port, self.database = ",".join(target.hosts), target.port, target.database
+        options = pgconnect.secured(target, insecure=self._insecure)
         try:
             conn = psycopg.connect(
-                self._dsn,
+                make_conninfo(self._dsn, **options),
                 autocommit=True,
                 prepare_threshold=None,
                 connect_timeout=max(2, round(self._connect_timeout_s)),
-                application_name=f"bml/{__version__}",
-                client_encoding="UTF8",
             )
         except psycopg.Error as error:
             # the chain is cut: a driver's message may repeat parts of the dsn
-            raise SourceError(f"cannot reach PostgreSQL at {self.place}: {self.redact(error)}") from None
+            told = f"cannot reach PostgreSQL at {self.place}: {self.redact(error)}{pgconnect.advice(error)}"
+            raise (ConnectionLost if pgconnect.is_lost(error) else SourceError)(told) from None
         info = conn.info
         self.host, self.port, self.database = info.host, str(info.port), info.dbname
         self.server = info.parameter_status("server_version") or "unknown"
@@ -113,44 +143,104 @@ class Session:
 
     def _prepare(self, conn: psycopg.Connection[Any]) -> None:
         try:
-            conn.execute(f"SET statement_timeout = {round(self.statement_timeout_s * 1000)}".encode())
-            if self.is_greptimedb:
-                return  # it accepts any SET and does nothing: use an account with the right to read only
-            conn.execute(b"SET default_transaction_read_only = on")
-            row = conn.execute(b"SHOW default_transaction_read_only").fetchone()
+            with self._limit(conn, PATIENCE_S):
+                settings = self._settings(conn)
+                found = pgdialect.probe(conn, self.server, settings)
+                self._dialect = replace(found, read_only=found.read_only and self.READ_ONLY)
         except psycopg.Error as error:
-            raise SourceError(f"{self.place}: cannot set up the session: {self.redact(error)}") from None
-        if row is None or row[0] != "on":
-            raise SourceError(f"{self.place}: the server did not make the session read-only; refusing to go on")
+            raise self._broke(error, "cannot set up the session") from None
+        if self.is_greptimedb:
+            return  # knows no read-only session: an account with the right to read only does it there
+        for name, fault in settings.items():
+            if fault is not None:
+                is_read_only = name.endswith("read_only") and self.READ_ONLY
+                what = "make the session read-only" if is_read_only else f"take {name}"
+                raise SourceError(f"{self.place}: the server did not {what} ({fault}); refusing to go on")
+
+    def _settings(self, conn: psycopg.Connection[Any]) -> dict[str, str | None]:
+        """Each setting of a session with what was wrong with it; believed only when SHOW says so on PostgreSQL."""
+        timeout_ms = math.ceil(self.statement_timeout_s * 1000)
+        read_only = "on" if self.READ_ONLY else "off"
+        wanted = {
+            "timezone": ("'UTC'", "UTC"),  # else old GreptimeDB, and views that cast, shift times
+            "statement_timeout": (str(timeout_ms), str(timeout_ms)),
+            "default_transaction_read_only": (read_only, read_only),
+        }
+        faults = {}
+        for name, (value, shown) in wanted.items():
+            faults[name] = pgdialect.complaint(conn, f"SET {name} = {value}".encode())
+            if faults[name] is None and not self.is_greptimedb:
+                row = conn.execute(f"SHOW {name}".encode()).fetchone()
+                told = str(row[0]) if row else "nothing"
+                if (_ms(told) if name == "statement_timeout" else told) != shown:
+                    faults[name] = f"{name} is {told}, not {shown}"
+        return faults
+
+    @contextlib.contextmanager
+    def _limit(self, conn: psycopg.Connection[Any], limit_s: float) -> Iterator[None]:
+        """Silence of ``limit_s`` ends the connection: a server that says nothing must not hold us for ever."""
+        silent = threading.Event()
+
+        def hang_up() -> None:
+            silent.set()
+            with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(conn.pgconn.socket)) as wire:
+                wire.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(limit_s, hang_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except psycopg.Error:
+            if silent.is_set():
+                self.close()
+                raise ConnectionLost(f"{self.place}: no answer for {limit_s:.0f} s: gave up") from None
+            raise
+        finally:
+            timer.cancel()
+
+    def _patience(self) -> float:
+        return self.statement_timeout_s + PATIENCE_S if self.statement_timeout_s > 0 else threading.TIMEOUT_MAX
 
     def probe(self, query: bytes) -> list[tuple[str, int]]:
         """Name and type OID of each column ``query`` (a SELECT ... LIMIT 0) would return; ServerError if refused."""
+        conn = self.connection()
         try:
-            found = self.connection().execute(query).description or []
+            with self._limit(conn, self._patience()):
+                found = conn.execute(query).description or []
         except psycopg.Error as error:
             raise self._server_error(error) from None
         return [(column.name, column.type_code) for column in found]
 
-    def rows(self, query: bytes) -> list[tuple[Any, ...]]:
-        """All rows of a small query; ServerError if refused."""
+    def rows(self, query: bytes, *, binary: bool = False) -> list[tuple[Any, ...]]:
+        """All rows of a small query; ServerError if refused. ``binary``: by the extended protocol."""
+        conn = self.connection()
         try:
-            return list(self.connection().execute(query).fetchall())
+            with self._limit(conn, self._patience()):
+                return list(conn.execute(query, binary=binary).fetchall())
         except psycopg.Error as error:
             raise self._server_error(error) from None
 
     def abandon(self) -> None:
         """Cancel what runs, where the server can, and close the connection."""
         conn = self._conn
-        if conn is not None and not conn.closed and not self.is_greptimedb:  # which has no cancel
+        if conn is not None and not conn.closed and self._dialect is not None and self._dialect.cancel:
             with contextlib.suppress(psycopg.Error):  # the server then notices the closed connection, only later
                 conn.cancel_safe(timeout=_CANCEL_S)
         self.close()
 
     def _server_error(self, error: psycopg.Error) -> Exception:
+        if error.sqlstate is None and isinstance(error, psycopg.DataError):  # psycopg cannot load a value
+            return ServerError("22000", self.redact(error))
         if error.sqlstate is None or self._conn is None or self._conn.closed:
             self.close()
-            return SourceError(f"{self.place}: the connection broke: {self.redact(error)}")
+            return ConnectionLost(f"{self.place}: the connection broke: {self.redact(error)}")
         return ServerError(error.sqlstate, self.redact(error.diag.message_primary or error))
+
+    def _broke(self, error: psycopg.Error, what: str) -> SourceError:
+        told = f"{self.place}: {what}: {self.redact(error)}"
+        closed = self._conn is None or self._conn.closed
+        return (ConnectionLost if closed or pgconnect.is_lost(error) else SourceError)(told)
 
     def explain(self, error: ServerError, what: str) -> BmlError:
         """The error to raise for a refusal that is not about a missing table or column."""
@@ -159,8 +249,18 @@ class Session:
                 f"{what}: stopped by the server ({error}); "
                 f"statement_timeout_s is {self.statement_timeout_s:g}: raise it, or read fewer levels"
             )
+        if pgconnect.is_lost_state(error.sqlstate):
+            return ConnectionLost(f"{what}: the server ended the connection ({error})")
+        if 'first received character was "f"' in str(error):  # a CopyFail: libpq drops the words that follow it
+            return SourceError(f"{what}: the server gave up in the middle of the stream: its own log says why")
         if error.sqlstate == "42501":
             return SourceError(f"{what}: permission denied ({error}): the account needs SELECT on it")
         if error.sqlstate[:2] in {"22", "42"}:
             return DataError(f"{what}: {error} (SQLSTATE {error.sqlstate})")
         return SourceError(f"{what}: {error} (SQLSTATE {error.sqlstate or 'unknown'})")
+
+
+def _ms(shown: str) -> str:
+    """``10min`` as SHOW writes a duration -> ``600000``; other text as it is."""
+    match = re.fullmatch(r"(\d+)\s*(ms|s|min|h|d|)", shown)
+    return str(int(match[1]) * _UNIT_MS[match[2]]) if match else shown

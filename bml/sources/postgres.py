@@ -41,6 +41,7 @@ def depth_rows(
     statement_timeout_s: float = 600.0,
     connect_timeout_s: float = 10.0,
     max_rows: int = 200_000_000,
+    insecure: bool = False,
     data: Any = None,
 ) -> PostgresSource:
     """Open a tall depth table; connects on first use.
@@ -57,6 +58,7 @@ def depth_rows(
     ts_unit: unit of an integer time column since 1970; a ``timestamp`` without zone is UTC.
     first_level: the number of the best level. depth: read levels up to this one only (counted from 1; broken rows
     ranked by price are read all the same). max_rows: a read of more rows is refused.
+    insecure: believe another machine without its certificate, and send passwords in clear text.
 
     NULL is NaN in prices and quantities, -1 in batch and sequence, and refused in a level or side. A row whose time
     or symbol is NULL lies in no time range and belongs to no symbol: SQL never finds it, so it is not read. Numbers
@@ -73,7 +75,7 @@ def depth_rows(
     resolved = resolve_columns(layout, columns)
     guard = OneSymbol(f"table {table!r}", getattr(data, "symbols", ())) if resolved.symbol is None else None
     return PostgresSource(
-        Session(dsn, statement_timeout_s=statement_timeout_s, connect_timeout_s=connect_timeout_s),
+        Session(dsn, statement_timeout_s=statement_timeout_s, connect_timeout_s=connect_timeout_s, insecure=insecure),
         DepthTable(
             name=(schema, table) if schema else (table,),
             columns=resolved,
@@ -118,6 +120,20 @@ class PostgresSource:
         self._max_rows = max_rows
         self._guard = guard
         self._fields: tuple[Field, ...] | None = None
+
+    @property
+    def session(self) -> Session:
+        """The connection, opened when first used."""
+        return self._session
+
+    @property
+    def table(self) -> DepthTable:
+        """What is read."""
+        return self._table
+
+    def name_of(self, symbol: str) -> str:
+        """What the table calls ``symbol``."""
+        return self._symbols.get(symbol, symbol)
 
     def __enter__(self) -> Self:
         self._transport.connect()

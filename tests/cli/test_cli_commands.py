@@ -171,7 +171,8 @@ def test_inspect_of_what_is_no_day_file(bml: Run, tmp_path: Path, day_file: Path
 
 
 def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("BML_DSN", raising=False)
+    for name in ("BML_DSN", "PGHOST", "PGHOSTADDR", "PGSERVICE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     code, out, err = invoke("doctor", "--json")
     assert (code, err) == (0, "")

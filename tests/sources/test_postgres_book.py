@@ -14,7 +14,7 @@ import pytest
 
 from bml import kernels
 from bml.book.days import DayBuilder
-from bml.sources import pgcopy
+from bml.sources import pgcopy, pgdialect
 from bml.sources.base import ReadsBook
 from bml.sources.postgres import PostgresSource, depth_rows
 from bml.types import NS_PER_DAY, AlignedDay, BmlError, DataError, DepthRows, SourceError
@@ -37,7 +37,7 @@ def in_order(frame: pl.DataFrame, order: str) -> pl.DataFrame:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """A server and a libpq that leave only this way."""
     if request.param == "chunked":
-        monkeypatch.setattr(pgcopy, "_copies_out", lambda version: False)
+        monkeypatch.setattr(pgdialect, "_copy_fault", lambda conn: "refused")
     if request.param == "portable":
         monkeypatch.setattr(pgcopy, "_libpq", lambda: None)
     return str(request.param)
@@ -206,4 +206,4 @@ def test_chunks_refused_cut_and_limited(postgres_dsn: str, load_table: LoadTable
      ("16.3-greptimedb-0.17.2", False), ("16.3-greptimedb-v0.9.4", False), ("16.3-GreptimeDB-1.0.0-rc.2", True)],
 )  # fmt: skip
 def test_what_a_server_can(version: str, copies: bool) -> None:
-    assert pgcopy._copies_out(version) is copies
+    assert pgdialect.by_version(version).copy_binary is copies
