@@ -7,12 +7,14 @@ bytes of the book if it is one and their digest. A peer that is not installed pr
 
 from __future__ import annotations
 
+import atexit
 import datetime as dt
 import hashlib
 import json
 import os
 import re
 import resource
+import shutil
 import socket
 import struct
 import subprocess
@@ -42,6 +44,13 @@ class Given:
 
     def __init__(self, dsn: str, n_times: int, levels: int, file: str) -> None:
         self.dsn, self.n_times, self.levels, self.file = dsn, n_times, levels, file
+
+
+def _scratch() -> Path:
+    """A folder that goes with the process."""
+    folder = Path(tempfile.mkdtemp(prefix="bml-bench-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def floor(given: Given) -> Callable[[], Result]:
@@ -89,7 +98,7 @@ def day(given: Given, **options: Any) -> Callable[[], Result]:
     from bml.book.days import DayBuilder, Learned
     from bml.book.store import DayStore
 
-    folder = Path(tempfile.mkdtemp(prefix="bml-bench-day-"))
+    folder = _scratch()
     text = (Path(__file__).with_name("extraction.yaml")).read_text()
     path = folder / "day.yaml"
     path.write_text(text.replace("TABLE", TABLE).replace("LEVELS", str(given.levels)).replace("FOLDER", str(folder)))
@@ -205,7 +214,7 @@ def replay_libpq(given: Given) -> Callable[[], Result]:
 
     from bml.sources.pgcopy import _address, _libpq, _woken_for
 
-    folder = Path(tempfile.mkdtemp(prefix="bml-bench-libpq-"))
+    folder = _scratch()
     subprocess.run(
         ["cc", "-O2", "-shared", "-fPIC", "-o", folder / "drain.so", Path(__file__).with_name("extraction_drain.c")],
         check=True,
