@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.extraction_day import COLUMNS, DAY, ROW, SYMBOL, TABLE
+from bench.extraction_day import COLUMNS, DAY, ROW, SYMBOL, TABLE, step_us
 
 Result = Any
 NS_PER_DAY = 86_400 * 10**9
@@ -145,11 +145,12 @@ def cursor(given: Given) -> Callable[[], Result]:
     import psycopg
 
     conn = psycopg.connect(given.dsn)
-    stop = dt.datetime.combine(DAY, dt.time()) + dt.timedelta(seconds=8640)
+    n_times = given.n_times // 10
+    stop = dt.datetime.combine(DAY, dt.time()) + dt.timedelta(microseconds=n_times * step_us(given.n_times))
     query = f"{SELECT} AND ts < '{stop}+00:00'"
 
     def run() -> int:
-        n = given.n_times * given.levels // 10
+        n = n_times * given.levels
         ts, level, numbers = np.empty(n, "datetime64[us]"), np.empty(n, np.int32), np.empty((4, n))
         at = 0
         with conn.cursor(name="tenth", binary=True) as rows:
@@ -167,11 +168,8 @@ def cursor(given: Given) -> Callable[[], Result]:
 def tenth(given: Given) -> Callable[[], Result]:
     """bml over the first tenth of the day."""
     source = _source(given)
-    return lambda: (
-        source.read_book(
-            SYMBOL, START_NS, START_NS + NS_PER_DAY // 10, levels=given.levels, duplicates="error"
-        ).book_TLF
-    )
+    stop_ns = START_NS + given.n_times // 10 * step_us(given.n_times) * 1000
+    return lambda: source.read_book(SYMBOL, START_NS, stop_ns, levels=given.levels, duplicates="error").book_TLF
 
 
 def drain(given: Given) -> Callable[[], Result]:
