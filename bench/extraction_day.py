@@ -34,6 +34,11 @@ _STORED = np.dtype(
 )
 
 
+def step_us(n_times: int) -> int:
+    """Between snapshots: ten seconds, or less for more of them than the day then has."""
+    return STEP_US * 8640 // max(n_times, 8640)
+
+
 def blocks(n_times: int, levels: int, order: str) -> Iterator[npt.NDArray[np.void]]:
     """All rows of the day, some at a time; the same ones in every order."""
     start_us = (dt.datetime.combine(DAY, dt.time()) - _EPOCH) // dt.timedelta(microseconds=1)
@@ -45,7 +50,7 @@ def blocks(n_times: int, levels: int, order: str) -> Iterator[npt.NDArray[np.voi
         out = np.zeros(len(at), ROW)
         for name, size in _LENGTHS.items():
             out[name] = size
-        out["ts"], out["level"] = start_us + t * (STEP_US * 8640 // max(n_times, 8640)), level + 1
+        out["ts"], out["level"] = start_us + t * step_us(n_times), level + 1
         mid = 65_000 + 100 * np.sin(t / 500)
         out["bid_px"], out["ask_px"] = (np.round(mid + side * 0.01 * (level + 1), 2) for side in (-1, 1))
         out["bid_qty"], out["ask_qty"] = (((t * 7919 + level * k) % 9973 + 1) / 1000 for k in (104_729, 1_299_709))

@@ -16,10 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.extraction_day import COLUMNS
+from bml.sources.pgdialect import KNOWN_BYTES, KNOWN_COPY, KNOWN_SELECT
 
 _SETTINGS = {"fsync": "off", "shared_buffers": "1536MB", "max_wal_size": "4GB", "listen_addresses": "127.0.0.1",
              "timezone": "UTC", "jit": "off", "logging_collector": "off"}  # fmt: skip
-_OIDS = {"ts": 1114, "level": 23, "symbol": 25}
+_OIDS = {"ts": 1114, "level": 23}
 _READY = b"Z\0\0\0\x05I"
 
 
@@ -103,7 +104,8 @@ class Replay:
         while struct.unpack(">i", stream.read(struct.unpack(">i", stream.read(4))[0] - 4)[:4])[0] != 196608:
             client.sendall(b"N")  # no TLS, no GSS
         status = b"".join(
-            _message(b"S", text) for text in (b"server_version\x0015.0\x00", b"client_encoding\x00UTF8\x00")
+            _message(b"S", text)
+            for text in (b"server_version\x0016.3-greptimedb-1.2.0\x00", b"client_encoding\x00UTF8\x00")
         )
         client.sendall(_message(b"R", struct.pack(">i", 0)) + status + _message(b"K", bytes(8)) + _READY)
         query = ""
@@ -114,27 +116,28 @@ class Replay:
             if kind == b"P":
                 query = body.split(b"\0")[1].decode()
             elif kind == b"S":
-                client.sendall(_message(b"1") + _message(b"2") + _described(COLUMNS, 1))
-                self._send(client, query)
-                client.sendall(_message(b"C", f"SELECT {self.n_rows}\0".encode()) + _READY)
+                known = query == KNOWN_SELECT.decode()
+                names = ("bid_px", "level") if known else COLUMNS
+                client.sendall(_message(b"1") + _message(b"2") + _described(names, 1))
+                self._send(client, query, _message(b"D", KNOWN_BYTES[19:-2]))
+                client.sendall(_message(b"C", f"SELECT {1 if known else self.n_rows}\0".encode()) + _READY)
             elif kind == b"Q":
                 self._simple(client, body[:-1].decode())
 
     def _simple(self, client: socket.socket, query: str) -> None:
         if query.startswith("COPY"):
             client.sendall(_message(b"H", struct.pack(">bh", 1, 6) + b"\0\1" * 6))
-            self._send(client, query)
-            client.sendall(_message(b"c") + _message(b"C", f"COPY {self.n_rows}\0".encode()) + _READY)
-        elif query.startswith("SHOW"):
-            row = struct.pack(">hi", 1, 2) + b"on"
-            client.sendall(_described(("symbol",), 0) + _message(b"D", row) + _message(b"C", b"SHOW\0") + _READY)
+            self._send(client, query, _message(b"d", KNOWN_BYTES))
+            n_rows = 1 if query == KNOWN_COPY.decode() else self.n_rows
+            client.sendall(_message(b"c") + _message(b"C", f"COPY {n_rows}\0".encode()) + _READY)
         else:
             client.sendall(_message(b"C", b"SET\0") + _READY)
 
-    def _send(self, client: socket.socket, query: str) -> None:
+    def _send(self, client: socket.socket, query: str, otherwise: bytes) -> None:
         found = re.search(r"/\* (\S+) \*/", query)
-        if found is None:
-            raise ValueError(f"no file is named in {query!r}")
+        if found is None:  # what a session asks first
+            client.sendall(otherwise)
+            return
         with (self.folder / found[1]).open("rb") as file:
             client.sendfile(file)
 

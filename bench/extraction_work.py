@@ -7,12 +7,14 @@ bytes of the book if it is one and their digest. A peer that is not installed pr
 
 from __future__ import annotations
 
+import atexit
 import datetime as dt
 import hashlib
 import json
 import os
 import re
 import resource
+import shutil
 import socket
 import struct
 import subprocess
@@ -25,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.extraction_day import COLUMNS, DAY, ROW, SYMBOL, TABLE
+from bench.extraction_day import COLUMNS, DAY, ROW, SYMBOL, TABLE, step_us
 
 Result = Any
 NS_PER_DAY = 86_400 * 10**9
@@ -42,6 +44,13 @@ class Given:
 
     def __init__(self, dsn: str, n_times: int, levels: int, file: str) -> None:
         self.dsn, self.n_times, self.levels, self.file = dsn, n_times, levels, file
+
+
+def _scratch() -> Path:
+    """A folder that goes with the process."""
+    folder = Path(tempfile.mkdtemp(prefix="bml-bench-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def floor(given: Given) -> Callable[[], Result]:
@@ -89,7 +98,7 @@ def day(given: Given, **options: Any) -> Callable[[], Result]:
     from bml.book.days import DayBuilder, Learned
     from bml.book.store import DayStore
 
-    folder = Path(tempfile.mkdtemp(prefix="bml-bench-day-"))
+    folder = _scratch()
     text = (Path(__file__).with_name("extraction.yaml")).read_text()
     path = folder / "day.yaml"
     path.write_text(text.replace("TABLE", TABLE).replace("LEVELS", str(given.levels)).replace("FOLDER", str(folder)))
@@ -136,11 +145,12 @@ def cursor(given: Given) -> Callable[[], Result]:
     import psycopg
 
     conn = psycopg.connect(given.dsn)
-    stop = dt.datetime.combine(DAY, dt.time()) + dt.timedelta(seconds=8640)
+    n_times = given.n_times // 10
+    stop = dt.datetime.combine(DAY, dt.time()) + dt.timedelta(microseconds=n_times * step_us(given.n_times))
     query = f"{SELECT} AND ts < '{stop}+00:00'"
 
     def run() -> int:
-        n = given.n_times * given.levels // 10
+        n = n_times * given.levels
         ts, level, numbers = np.empty(n, "datetime64[us]"), np.empty(n, np.int32), np.empty((4, n))
         at = 0
         with conn.cursor(name="tenth", binary=True) as rows:
@@ -158,11 +168,8 @@ def cursor(given: Given) -> Callable[[], Result]:
 def tenth(given: Given) -> Callable[[], Result]:
     """bml over the first tenth of the day."""
     source = _source(given)
-    return lambda: (
-        source.read_book(
-            SYMBOL, START_NS, START_NS + NS_PER_DAY // 10, levels=given.levels, duplicates="error"
-        ).book_TLF
-    )
+    stop_ns = START_NS + given.n_times // 10 * step_us(given.n_times) * 1000
+    return lambda: source.read_book(SYMBOL, START_NS, stop_ns, levels=given.levels, duplicates="error").book_TLF
 
 
 def drain(given: Given) -> Callable[[], Result]:
@@ -205,7 +212,7 @@ def replay_libpq(given: Given) -> Callable[[], Result]:
 
     from bml.sources.pgcopy import _address, _libpq, _woken_for
 
-    folder = Path(tempfile.mkdtemp(prefix="bml-bench-libpq-"))
+    folder = _scratch()
     subprocess.run(
         ["cc", "-O2", "-shared", "-fPIC", "-o", folder / "drain.so", Path(__file__).with_name("extraction_drain.c")],
         check=True,

@@ -13,6 +13,14 @@ namespace bml::pg {
 
 inline constexpr std::int64_t epoch_us = 946684800000000;  // 2000-01-01, where PostgreSQL counts from
 
+// Of a timestamp; false: it is infinite, or too far from 1970 for nanoseconds.
+inline bool to_ns(std::int64_t us, std::int64_t& ns) {
+    constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max() / 1000;
+    if (us < -most - epoch_us || us > most - epoch_us) return false;
+    ns = (us + epoch_us) * 1000;
+    return true;
+}
+
 struct Fault {
     int field = 0;
     std::int64_t value = 0;
@@ -69,10 +77,7 @@ struct Layout {
         if (f.target == Target::level) return level(x, row);
         std::int64_t ns = x;
         if (f.wire == Wire::timestamp) {
-            constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max() / 1000;
-            if (x < -most - epoch_us || x > most - epoch_us)
-                return Code::bad_time;  // infinity is among these
-            ns = (x + epoch_us) * 1000;
+            if (!to_ns(x, ns)) return Code::bad_time;
         } else if (f.target == Target::time) {
             using Limits = std::numeric_limits<std::int64_t>;
             if (x > Limits::max() / ns_per_unit || x < Limits::min() / ns_per_unit) return Code::bad_time;

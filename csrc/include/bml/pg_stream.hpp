@@ -106,7 +106,7 @@ class CopyStream {
         const std::uint32_t differs = (be32(p) ^ 8) | (be32(p + 12) ^ static_cast<std::uint32_t>(width)) |
                                       (be32(q) ^ 8) | (be32(q + 12) ^ 8) | (be32(q + 24) ^ 8) |
                                       (be32(q + 36) ^ 8);
-        if (differs != 0 || layout.value(0, p + 4, 8, row, fault) != Code::more ||
+        if (differs != 0 || !to_ns(static_cast<std::int64_t>(be64(p + 4)), row.ts) ||
             layout.level(integer(layout.field[1].wire, p + 16), row) != Code::more)
             return false;
         for (std::size_t k = 0; k < 4; ++k) row.number[k] = number(Wire::float8, q + 12 * k + 4);
