@@ -10,7 +10,7 @@ import datetime as dt
 import json
 from typing import Any
 
-from bml.book.days import DayBuilder, Learned, days_between, spread
+from bml.book.days import DayBuilder, Learned, days_between, spread, stages_of_days
 from bml.book.publish import publish
 from bml.config import Config, digest
 from bml.registry import learner, reads
@@ -30,10 +30,10 @@ def train_days(cfg: Config) -> list[dt.date]:
 
 def place(cfg: Config) -> str:
     """The file of the configuration's answer, relative to the store's root."""
-    stages, data = cfg.document["stages"], cfg.document["data"]
+    data = cfg.document["data"]
     fields = ("cadence_s", "phase_ms", "symbols", *reads(cfg.collect.function()))
     key = digest(
-        [stages["collect"], stages["data_object"], stages["preprocess"]],
+        stages_of_days(cfg),
         {name: data[name] for name in fields},
         [str(day) for day in spread(train_days(cfg))],
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ KINDS = ("source", "step", "stage", "model", "feature")  # a feature is marked b
 _KIND = "__bml_kind__"
 _LEARN = "__bml_learn__"
 _READS = "__bml_reads__"
+_SAME_ROWS = "__bml_same_rows__"
 CHECK = "__bml_check__"
 
 
@@ -81,6 +82,19 @@ def reads_data(*fields: str) -> Callable[[Fn], Fn]:
     return decorate
 
 
+def same_rows(*parameters: str) -> Callable[[Fn], Fn]:
+    """Mark a source whose rows do not depend on these parameters: day files stay when one changes.
+
+    How long to wait and whom to believe are such; what to read and what it means are not.
+    """
+
+    def decorate(fn: Fn) -> Fn:
+        setattr(fn, _SAME_ROWS, parameters)
+        return fn
+
+    return decorate
+
+
 def checked_by(check: Callable[[Any, dict[str, Any]], Iterable[tuple[str, str]]]) -> Callable[[Fn], Fn]:
     """Mark a function whose parameters must fit the data section.
 
@@ -98,6 +112,12 @@ def reads(fn: Callable[..., Any]) -> tuple[str, ...]:
     """The fields a source was marked with by :func:`reads_data`."""
     found: tuple[str, ...] = getattr(fn, _READS, ())
     return found
+
+
+def without_same_rows(fn: Callable[..., Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a source that its rows depend on."""
+    idle: tuple[str, ...] = getattr(fn, _SAME_ROWS, ())
+    return {name: value for name, value in parameters.items() if name not in idle}
 
 
 def resolve(name: str, kind: str) -> Callable[..., Any]:

@@ -18,7 +18,7 @@ from bml.book import dataobject
 from bml.book.fused import recognise
 from bml.book.store import SCHEMA, DayFile, DayStore
 from bml.config import Call, Config, digest
-from bml.registry import learner, reads
+from bml.registry import learner, reads, without_same_rows
 from bml.sources.base import ReadsBook, Source
 from bml.types import (
     NS_PER_DAY,
@@ -154,12 +154,19 @@ def spread(days: Sequence[dt.date], count: int = LEARN_DAYS) -> list[dt.date]:
     return [days[round(i * (len(days) - 1) / (count - 1))] for i in range(count)]
 
 
+def stages_of_days(cfg: Config) -> list[Any]:
+    """What the document says of the stages day files come from, less what their rows do not depend on."""
+    stages = cfg.document["stages"]
+    collect = stages["collect"]
+    rows = without_same_rows(cfg.collect.function(), collect["with"])
+    return [collect | {"with": rows}, stages["data_object"], stages["preprocess"]]
+
+
 def store_digest(cfg: Config, learned: Learned) -> str:
     """Names the day files: the same digest means the same source, parameters, grid and learned plan."""
-    stages = cfg.document["stages"]
     return digest(
         SCHEMA,
-        [stages["collect"], stages["data_object"], stages["preprocess"]],
+        stages_of_days(cfg),
         {name: cfg.document["data"][name] for name in ("cadence_s", "phase_ms", *reads(cfg.collect.function()))},
         learned,
     )

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, TypedDict, cast
 import numpy as np
 import numpy.typing as npt
 
-from bml.registry import source
+from bml.registry import same_rows, source
 from bml.sources._copy_rows import CopyBook, CopyRows, Decoder
 from bml.sources.layout import NS_PER_UNIT, OneSymbol, TsUnit, check_numbers, resolve_columns, resolve_sides
 from bml.sources.levels import key_by_price
@@ -26,6 +26,7 @@ from bml.types import ConfigError, DepthBook, DepthRows, Float64, Int32, Int64, 
 
 
 @source
+@same_rows("insecure", "statement_timeout_s", "connect_timeout_s", "max_rows")
 def depth_rows(
     *,
     dsn: str,

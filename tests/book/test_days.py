@@ -116,6 +116,19 @@ def test_digest_names_what_decides_the_bytes(tmp_path: Path) -> None:
     assert digest({}, {"book.depth.adaptive": {"edges": [0, 1]}}) != same
 
 
+def test_how_long_a_database_is_waited_for_names_no_other_day_files(tmp_path: Path) -> None:
+    tree: dict[str, Any] = tiny.document(tmp_path, tmp_path / "store")
+
+    def digest(**given: Any) -> str:
+        tree["stages"]["collect"] = {"fn": "sources.postgres.depth_rows", "with": {"dsn": "", "table": "t"} | given}
+        return store_digest(config.load(tiny.write_config(tmp_path / "c.yaml", tree)), {})
+
+    same = digest()
+    assert digest(insecure=True, statement_timeout_s=7, connect_timeout_s=3, max_rows=10**6) == same
+    assert digest(depth=9) != same
+    assert digest(table="u") != same
+
+
 def test_a_simulated_market_starts_where_the_data_do(tmp_path: Path) -> None:
     tree: dict[str, Any] = tiny.document(tmp_path, tmp_path / "store")
     tree["stages"]["collect"] = {"fn": "sources.synthetic.depth_rows", "with": {"seed": 1, "levels": 4}}
