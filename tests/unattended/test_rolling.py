@@ -125,7 +125,7 @@ def test_a_limit_that_cannot_be_met_is_told(whole: Path, tmp_path: Path) -> None
 def test_nothing_is_removed_while_somebody_reads(whole: Path, tmp_path: Path) -> None:
     config, store = _config(tmp_path, keep="rolling", max_gb=_limit(whole, 7.5)), tmp_path / "s"
     with reading(store), reading(store):
-        code, told = fed.build(config, store, "", "-q")
+        code, told = fed.build(config, store, "", "-q", "--workers", "0")
     assert (code, len(told.splitlines())) == (1, 1)
     assert "reads the day files, so none can be removed" in told
     assert fed.n_files(store) == 8
