@@ -102,7 +102,10 @@ def row_hashes(rows: TableRows) -> npt.NDArray[np.uint64]:
         hash_N ^= column.view(np.uint64)
         hash_N *= _SCRAMBLE
         hash_N ^= hash_N >> np.uint64(29)
-    return hash_N
+    for _ in range(2):  # the last column is mixed once: sums would not see two rows that swapped their values
+        hash_N ^= hash_N >> np.uint64(33)
+        hash_N *= _SCRAMBLE
+    return hash_N ^ hash_N >> np.uint64(32)
 
 
 def copy_blocks(rows: TableRows, level_bytes: int) -> Iterator[bytes]:
