@@ -127,12 +127,16 @@ def test_paired_to_sided_and_back() -> None:
         pgrows.table_rows(paired([0, 0], [1, 1], [[1, 2, 3, 4], [1, 2, NAN, NAN]], ordered=True), "sided")
 
 
-def test_times_are_cut_to_microseconds_never_merged_unseen() -> None:
+def test_times_are_rounded_up_never_merged_unseen() -> None:
+    """Up: a table must not know a snapshot before it was."""
     rows = paired([-1, 999, 1500, 1999, 2000], [1] * 5, [[float(i)] * 4 for i in range(5)])
     table = pgrows.table_rows(rows, "paired")
-    assert table.ts_us_N.tolist() == [-1, 0, 1, 2]
-    assert table.numbers[0].tolist() == [0, 1, 3, 4]
-    assert (table.n_cut, table.n_merged) == (4, 1)
+    assert table.ts_us_N.tolist() == [0, 1, 2]
+    assert table.numbers[0].tolist() == [0, 1, 4]
+    assert (table.n_cut, table.n_merged) == (4, 2)
+    day = pgrows.replace(rows, start_ns=-5000, stop_ns=2001)
+    assert pgrows.table_rows(day, "paired").ts_us_N.tolist() == [0, 1, 2]
+    assert pgrows.table_rows(pgrows.replace(day, stop_ns=2000), "paired").ts_us_N.max() == 1  # not of the next day
 
 
 def test_insert_text_is_sql() -> None:
