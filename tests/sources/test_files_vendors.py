@@ -189,6 +189,16 @@ def test_lobster_pairs(tmp_path: Path) -> None:
     check_lobster(str(tmp_path / "sample.zip"))
 
 
+def test_a_lobster_day_is_the_exchanges_own(tmp_path: Path) -> None:
+    """Sydney's morning is the evening before in UTC: the file of the next day has it."""
+    (tmp_path / "BHP_2024-03-12_36000_57600_orderbook_1.csv").write_text("1010000,5,1000000,7\n" * 2)
+    (tmp_path / "BHP_2024-03-12_36000_57600_message_1.csv").write_text("36000,1,1,1,1,1\n39600,1,1,1,1,1\n")
+    path = str(tmp_path / "{symbol}_{date}_36000_57600_orderbook_1.csv")
+    with lobster_books(path=path, levels=1, time_zone="Australia/Sydney") as source:
+        days = [source.read("BHP", START + i * NS_PER_DAY, STOP + i * NS_PER_DAY).n_rows for i in range(4)]
+    assert days == [0, 1, 1, 0]
+
+
 def test_lobster_dummies_are_no_levels(tmp_path: Path) -> None:
     lobster_pair(tmp_path, n=2)
     with lobster_books(path=str(tmp_path), levels=2) as source:
