@@ -70,6 +70,12 @@ def test_a_tardis_day_without_data_is_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / TARDIS).write_bytes(gzip.compress(b""))
     with tardis_snapshots(path=str(tmp_path / "*_{symbol}.csv.gz")) as source:
         assert source.read("BTCUSDT", START, STOP).n_rows == 0
+    (tmp_path / TARDIS).write_bytes(b"")  # a download that failed
+    with (
+        tardis_snapshots(path=str(tmp_path / "*_{symbol}.csv.gz")) as source,
+        pytest.raises(DataError, match="has no bytes at all"),
+    ):
+        source.read("BTCUSDT", START, STOP)
     (tmp_path / "a.csv").write_bytes(b"")
     with (
         depth_rows(path=str(tmp_path / "a.csv")) as source,
