@@ -153,7 +153,7 @@ class _Run:
         self.report = Report(
             table=f"{target.schema}.{target.table}", place=session.place, server=session.server, layout=target.layout
         )
-        _refuse_itself(source, session, self.report.table)
+        _refuse_itself(source, session, self.report.table, target.table)
 
     def writer(self, *, sequence: bool) -> DepthWriter:
         from bml.sources.pgwrite import DepthWriter
@@ -219,10 +219,12 @@ def _range(day: dt.date) -> tuple[int, int]:
     return start_ns, start_ns + NS_PER_DAY
 
 
-def _refuse_itself(source: Source, session: WriteSession, table: str) -> None:
+def _refuse_itself(source: Source, session: WriteSession, table: str, name: str) -> None:
     origin = source.describe()
-    same = (origin.get("host"), origin.get("port"), origin.get("database"), origin.get("table"))
-    if origin.get("kind") == "postgres" and same == (session.host, session.port, session.database, table):
+    where = (origin.get("host"), origin.get("port"), origin.get("database"))
+    # a table read without a schema is looked for where the server looks first, which may be ours
+    is_named = origin.get("table") in (table, name)
+    if origin.get("kind") == "postgres" and is_named and where == (session.host, session.port, session.database):
         raise ConfigError(f"the configuration reads table {table} of {session.place}, so it cannot be written too")
 
 

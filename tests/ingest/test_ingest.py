@@ -283,15 +283,18 @@ def test_dry_run_writes_nothing(config: Path, conn: psycopg.Connection[Any], pos
     assert conn.execute("SELECT to_regclass('ing')").fetchone() == (None,)
 
 
+@pytest.mark.parametrize("more", [{}, {"schema": None, "depth": 1}])
 def test_nothing_is_read_from_where_it_is_written(
-    config: Path, conn: psycopg.Connection[Any], postgres_dsn: str
+    config: Path, conn: psycopg.Connection[Any], postgres_dsn: str, more: dict[str, object]
 ) -> None:
     reader = json.loads(ingest(config, postgres_dsn).out)["reader"]
+    reader["with"] |= more
     tree = tiny.document(config.parent, config.parent / "store")
     tree["stages"]["collect"] = reader  # type: ignore[index]
-    outcome = ingest(tiny.write_config(config.parent / "self.yaml", tree), postgres_dsn)
+    outcome = ingest(tiny.write_config(config.parent / "self.yaml", tree), postgres_dsn, "--replace", "--yes")
     assert outcome.code == 2
     assert "reads table public.ing" in outcome.err
+    assert total(conn)[0] == 17280
 
 
 @pytest.mark.parametrize("options", [["--schema", "nowhere"], ["--table", "x" * 64], ["--layout", "wide"]])
