@@ -33,12 +33,13 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """Where rows go. ``dsn`` comes from the environment and is shown by nothing."""
+    """Where rows go. ``dsn`` comes from the environment and is shown by nothing; ``into`` says from which variable."""
 
     dsn: str = field(repr=False)
     schema: str
     table: str
     layout: str
+    into: str | None = None
     replace: bool = False
     insecure: bool = False
     statement_timeout_s: float = 600.0
@@ -236,5 +237,14 @@ def _reader(target: Target, found: DepthRows, layout: str) -> dict[str, Any]:
     if found.sequence_N is not None:
         columns["sequence"] = "sequence"
     where = {"table": target.table} | ({} if target.schema == "public" else {"schema": target.schema})
-    params = {"dsn": "${" + DSN_VARIABLE + "}", **where, "layout": layout, "columns": columns}
+    params: dict[str, Any] = {"dsn": _reader_dsn(target), **where, "layout": layout, "columns": columns}
+    if target.insecure:
+        params["insecure"] = True
     return {"fn": "sources.postgres.depth_rows", "with": params}
+
+
+def _reader_dsn(target: Target) -> str:
+    """What a configuration says for the server of ``target``: never the dsn itself, unless that is a folder."""
+    if target.into is not None and target.into.startswith(embedded.PREFIX):
+        return target.into
+    return "${" + (target.into or DSN_VARIABLE) + "}" if target.dsn else ""

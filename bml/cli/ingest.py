@@ -54,7 +54,13 @@ def ingest(
     if replace and not yes and not dry_run:
         raise ConfigError("--replace deletes rows of the table: say --yes too, or look first with --dry-run")
     target = job.Target(
-        dsn=job.dsn_of(into), schema=schema, table=table, layout=layout, replace=replace, insecure=insecure
+        dsn=job.dsn_of(into),
+        schema=schema,
+        table=table,
+        layout=layout,
+        into=into,
+        replace=replace,
+        insecure=insecure,
     )
     cfg = options.load(config, set_, ("collect",))
     if dry_run:

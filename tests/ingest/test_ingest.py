@@ -297,6 +297,20 @@ def test_nothing_is_read_from_where_it_is_written(
     assert total(conn)[0] == 17280
 
 
+def test_the_reader_that_is_told_reads_where_was_written(
+    config: Path, conn: psycopg.Connection[Any], postgres_dsn: str
+) -> None:
+    args = ("ingest", config, "--table", "ing", "--json", "-q")
+    named = invoke(*args, "--into", "OTHER", "--insecure", env={"OTHER": postgres_dsn})
+    assert named.code == 0, named.err
+    told = json.loads(named.out)["reader"]["with"]
+    assert (told["dsn"], told["insecure"]) == ("${OTHER}", True)
+    parts = psycopg.conninfo.conninfo_to_dict(postgres_dsn)
+    libpq = {"PGHOST": str(parts["host"]), "PGUSER": str(parts["user"]), "PGDATABASE": str(parts["dbname"])}
+    told = json.loads(invoke(*args, env=libpq).out)["reader"]["with"]
+    assert told["dsn"] == "" and "insecure" not in told
+
+
 @pytest.mark.parametrize("options", [["--schema", "nowhere"], ["--table", "x" * 64], ["--layout", "wide"]])
 def test_wrong_targets_end_in_one_line(config: Path, postgres_dsn: str, options: list[str]) -> None:
     outcome = ingest(config, postgres_dsn, *options)
