@@ -311,6 +311,16 @@ def test_the_reader_that_is_told_reads_where_was_written(
     assert told["dsn"] == "" and "insecure" not in told
 
 
+def test_a_key_the_rows_break_is_about_the_rows_not_the_server(
+    config: Path, conn: psycopg.Connection[Any], postgres_dsn: str
+) -> None:
+    assert ingest(config, postgres_dsn).code == 0
+    conn.execute("TRUNCATE ing; ALTER TABLE ing ADD PRIMARY KEY (symbol, ts)")
+    outcome = ingest(config, postgres_dsn)
+    assert outcome.code == 1
+    assert "duplicate key value violates unique constraint" in outcome.err
+
+
 @pytest.mark.parametrize("options", [["--schema", "nowhere"], ["--table", "x" * 64], ["--layout", "wide"]])
 def test_wrong_targets_end_in_one_line(config: Path, postgres_dsn: str, options: list[str]) -> None:
     outcome = ingest(config, postgres_dsn, *options)
