@@ -6,8 +6,10 @@ nor transactions: there rows go by multi-row INSERT, and writing a row again rep
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -46,6 +48,13 @@ class WriteSession(Session):
     """A session that is not read-only; everything else (how it connects, what it hides) is the reader's."""
 
     READ_ONLY = False
+
+    @contextlib.contextmanager
+    def bounded(self) -> Iterator[psycopg.Connection[Any]]:
+        """The connection, for one statement: a server that stays silent past the statement timeout is given up."""
+        conn = self.connection()
+        with self._limit(conn, self._patience()):
+            yield conn
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,27 +148,30 @@ class DepthWriter:
         conn = self._session.connection()
         try:
             with conn.transaction():
-                conn.execute(
-                    sql.SQL("SELECT pg_advisory_xact_lock({})").format(sql.Literal(self._lock(rows, start_ns)))
-                )
+                lock = sql.SQL("SELECT pg_advisory_xact_lock({})").format(sql.Literal(self._lock(rows, start_ns)))
+                self._execute(lock)
                 there = self._count(where)
                 if there and self._same(rows, there, start_ns, stop_ns):
                     return Written("unchanged", rows.n_rows)
                 if there and not replace:
                     raise self._other_rows(rows, there, start_ns)
                 if there:
-                    conn.execute(sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(*self._name), where))
-                n_bytes = self._copy(conn, rows)
+                    self._execute(sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(*self._name), where))
+                n_bytes = self._copy(rows)
         except psycopg.Error as error:
             self._refused(error, f"{rows.symbol} {iso(start_ns)[:10]}")
         return Written("replaced" if there else "written", rows.n_rows, n_bytes)
 
-    def _copy(self, conn: psycopg.Connection[Any], rows: TableRows) -> int:
+    def _execute(self, statement: sql.Composed | bytes) -> None:
+        with self._session.bounded() as conn:
+            conn.execute(statement)
+
+    def _copy(self, rows: TableRows) -> int:
         target = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
             sql.Identifier(*self._name), sql.SQL(", ").join(map(sql.Identifier, self._columns))
         )
         n_bytes = 0
-        with conn.cursor() as cursor:
+        with self._session.bounded() as conn, conn.cursor() as cursor:
             with cursor.copy(target) as copy:
                 copy.write(pgrows.COPY_HEADER)
                 for block in pgrows.copy_blocks(rows, self._level_bytes):
@@ -181,7 +193,7 @@ class DepthWriter:
             if there and not replace and not self._part_of(rows, start_ns, stop_ns):
                 raise self._other_rows(rows, there, start_ns)
             if there and replace:
-                conn.execute(sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(*self._name), where))
+                self._execute(sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(*self._name), where))
             n_bytes = self._insert(conn, rows)
         except psycopg.Error as error:
             self._refused(error, f"{rows.symbol} {iso(start_ns)[:10]}")
@@ -199,7 +211,7 @@ class DepthWriter:
         text, n_bytes = head.as_bytes(conn), 0
         for values in pgrows.insert_values(rows, _INSERT_ROWS):
             statement = text + values.encode()
-            conn.execute(statement)
+            self._execute(statement)
             n_bytes += len(statement)
         return n_bytes
 

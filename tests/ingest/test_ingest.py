@@ -308,7 +308,26 @@ def test_the_reader_that_is_told_reads_where_was_written(
     parts = psycopg.conninfo.conninfo_to_dict(postgres_dsn)
     libpq = {"PGHOST": str(parts["host"]), "PGUSER": str(parts["user"]), "PGDATABASE": str(parts["dbname"])}
     told = json.loads(invoke(*args, env=libpq).out)["reader"]["with"]
-    assert told["dsn"] == "" and "insecure" not in told
+    assert told["dsn"] == ""
+    assert "insecure" not in told
+
+
+def test_a_server_that_stops_answering_is_given_up(
+    config: Path, conn: psycopg.Connection[Any], postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ingest(config, postgres_dsn).code == 0
+    conn.execute("TRUNCATE ing")
+    conn.execute(
+        "CREATE OR REPLACE FUNCTION ing_sleep() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN PERFORM pg_sleep(6); RETURN NEW; END'"
+    )
+    conn.execute("CREATE TRIGGER ing_sleep BEFORE INSERT ON ing FOR EACH STATEMENT EXECUTE FUNCTION ing_sleep()")
+    monkeypatch.setattr("bml.sources.pgsession.Session._patience", lambda session: 2.0)
+    outcome = ingest(config, postgres_dsn)
+    assert outcome.code == 4
+    assert "gave up" in outcome.err
+    assert total(conn)[0] == 0
+    conn.execute("DROP FUNCTION ing_sleep CASCADE")
 
 
 def test_a_key_the_rows_break_is_about_the_rows_not_the_server(
