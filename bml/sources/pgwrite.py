@@ -137,7 +137,8 @@ class DepthWriter:
     def write(self, rows: TableRows, start_ns: int, stop_ns: int, *, replace: bool) -> Written:
         """Make the table hold exactly ``rows`` of their symbol in [start_ns, stop_ns).
 
-        Rows that are there already and equal stay ("unchanged"); others are a DataError unless ``replace``. On
+        Rows that are there already and equal stay ("unchanged"); others are a DataError unless ``replace``, and where
+        there is nothing to put in their place. On
         PostgreSQL all of it is one transaction that excludes other writers of this symbol-day; on GreptimeDB rows
         of an earlier, interrupted run are completed.
         """
@@ -153,7 +154,7 @@ class DepthWriter:
                 there = self._count(where)
                 if there and self._same(rows, there, start_ns, stop_ns):
                     return Written("unchanged", rows.n_rows)
-                if there and not replace:
+                if there and not (replace and rows.n_rows):
                     raise self._other_rows(rows, there, start_ns)
                 if there:
                     self._execute(sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(*self._name), where))
@@ -190,6 +191,8 @@ class DepthWriter:
             there = self._count(where)
             if there and self._same(rows, there, start_ns, stop_ns):
                 return Written("unchanged", rows.n_rows)
+            if there and not rows.n_rows:
+                raise self._other_rows(rows, there, start_ns)
             if there and not replace and not self._part_of(rows, start_ns, stop_ns):
                 raise self._other_rows(rows, there, start_ns)
             if there and replace:
@@ -285,6 +288,11 @@ class DepthWriter:
         return int.from_bytes(hashlib.sha256(key).digest()[:8], "big", signed=True)
 
     def _other_rows(self, rows: TableRows, there: int, start_ns: int) -> BmlError:
+        if not rows.n_rows:
+            return DataError(
+                f"table {self.label} holds {there} rows of {rows.symbol} on {iso(start_ns)[:10]}, and the source has "
+                "none: nothing was changed, also not by --replace; check the source, or delete those rows by hand"
+            )
         return DataError(
             f"table {self.label} already holds {there} other rows of {rows.symbol} on {iso(start_ns)[:10]} (to write: "
             f"{rows.n_rows}): nothing was changed; --replace --yes deletes them first"

@@ -330,6 +330,16 @@ def test_a_server_that_stops_answering_is_given_up(
     conn.execute("DROP FUNCTION ing_sleep CASCADE")
 
 
+def test_a_source_without_rows_replaces_nothing(config: Path, conn: psycopg.Connection[Any], postgres_dsn: str) -> None:
+    assert ingest(config, postgres_dsn).code == 0
+    conn.execute("UPDATE ing SET ts = ts + interval '1 year'")
+    options = ("--set", "data.start=2025-01-01", "--set", "data.stop=2027-01-01", "--replace", "--yes")
+    outcome = ingest(config, postgres_dsn, *options)
+    assert outcome.code == 1
+    assert "and the source has none: nothing was changed" in outcome.err
+    assert total(conn)[0] == 17280
+
+
 def test_a_key_the_rows_break_is_about_the_rows_not_the_server(
     config: Path, conn: psycopg.Connection[Any], postgres_dsn: str
 ) -> None:
