@@ -33,12 +33,13 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """Where rows go. ``dsn`` comes from the environment and is shown by nothing."""
+    """Where rows go. ``dsn`` comes from the environment and is shown by nothing; ``into`` says from which variable."""
 
     dsn: str = field(repr=False)
     schema: str
     table: str
     layout: str
+    into: str | None = None
     replace: bool = False
     insecure: bool = False
     statement_timeout_s: float = 600.0
@@ -153,7 +154,7 @@ class _Run:
         self.report = Report(
             table=f"{target.schema}.{target.table}", place=session.place, server=session.server, layout=target.layout
         )
-        _refuse_itself(source, session, self.report.table)
+        _refuse_itself(source, session, self.report.table, target.table)
 
     def writer(self, *, sequence: bool) -> DepthWriter:
         from bml.sources.pgwrite import DepthWriter
@@ -219,10 +220,12 @@ def _range(day: dt.date) -> tuple[int, int]:
     return start_ns, start_ns + NS_PER_DAY
 
 
-def _refuse_itself(source: Source, session: WriteSession, table: str) -> None:
+def _refuse_itself(source: Source, session: WriteSession, table: str, name: str) -> None:
     origin = source.describe()
-    same = (origin.get("host"), origin.get("port"), origin.get("database"), origin.get("table"))
-    if origin.get("kind") == "postgres" and same == (session.host, session.port, session.database, table):
+    where = (origin.get("host"), origin.get("port"), origin.get("database"))
+    # a table read without a schema is looked for where the server looks first, which may be ours
+    is_named = origin.get("table") in (table, name)
+    if origin.get("kind") == "postgres" and is_named and where == (session.host, session.port, session.database):
         raise ConfigError(f"the configuration reads table {table} of {session.place}, so it cannot be written too")
 
 
@@ -234,5 +237,14 @@ def _reader(target: Target, found: DepthRows, layout: str) -> dict[str, Any]:
     if found.sequence_N is not None:
         columns["sequence"] = "sequence"
     where = {"table": target.table} | ({} if target.schema == "public" else {"schema": target.schema})
-    params = {"dsn": "${" + DSN_VARIABLE + "}", **where, "layout": layout, "columns": columns}
+    params: dict[str, Any] = {"dsn": _reader_dsn(target), **where, "layout": layout, "columns": columns}
+    if target.insecure:
+        params["insecure"] = True
     return {"fn": "sources.postgres.depth_rows", "with": params}
+
+
+def _reader_dsn(target: Target) -> str:
+    """What a configuration says for the server of ``target``: never the dsn itself, unless that is a folder."""
+    if target.into is not None and target.into.startswith(embedded.PREFIX):
+        return target.into
+    return "${" + (target.into or DSN_VARIABLE) + "}" if target.dsn else ""

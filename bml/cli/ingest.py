@@ -54,7 +54,13 @@ def ingest(
     if replace and not yes and not dry_run:
         raise ConfigError("--replace deletes rows of the table: say --yes too, or look first with --dry-run")
     target = job.Target(
-        dsn=job.dsn_of(into), schema=schema, table=table, layout=layout, replace=replace, insecure=insecure
+        dsn=job.dsn_of(into),
+        schema=schema,
+        table=table,
+        layout=layout,
+        into=into,
+        replace=replace,
+        insecure=insecure,
     )
     cfg = options.load(config, set_, ("collect",))
     if dry_run:
@@ -88,7 +94,7 @@ def _report(told: dict[str, Any]) -> str:
         f"read in {told['read_s']:.1f} s, written in {told['write_s']:.1f} s: {told['rows_per_s']:,.0f} rows/s",
     ]
     notes = (
-        ("n_cut", "times were cut to microseconds"),
+        ("n_cut", "times were rounded to whole microseconds"),
         ("n_merged", "rows were left out, another snapshot being within their microsecond"),
         ("n_superseded", "rows of replaced batches were left out by the source"),
         ("n_empty_rows", "sided rows without price and quantity were left out"),

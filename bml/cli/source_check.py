@@ -127,6 +127,8 @@ def _moment_ns(text: str | None) -> int | None:
         return None
     try:
         moment = dt.datetime.fromisoformat(text)
+        if not 1678 <= moment.year <= 2261:  # what int64 nanoseconds hold
+            raise ValueError(text)
     except ValueError:
         raise ConfigError(f"--at {text}: expected a time such as 2025-03-01T12:00:00 (UTC)") from None
     aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC)

@@ -73,7 +73,7 @@ cdef extern from "bml/pg_stream.hpp" namespace "bml::pg" nogil:
         Row row
         int64_t n_rows
         State state
-        Code decode(const uint8_t*, size_t, size_t&)
+        Code decode(const uint8_t*, size_t, size_t&) except +
 
 cdef extern from "bml/pg_columns.hpp" namespace "bml::pg" nogil:
     cdef cppclass Columns(Out):
@@ -93,8 +93,8 @@ cdef extern from "bml/pg_libpq.hpp" namespace "bml::pg" nogil:
         int socket
         int wait_ms
         Waited result_ready()
-        Waited drain(CopyStream&, char*&, size_t&, size_t&, cbool, cbool&)
-    Code take_result(const Libpq&, const void*, CopyStream&, int&)
+        Waited drain(CopyStream&, char*&, size_t&, size_t&, cbool, cbool&) except +
+    Code take_result(const Libpq&, const void*, CopyStream&, int&) except +
 
 cdef extern from "bml/growing.hpp" namespace "bml" nogil:
     cdef cppclass Growing:
@@ -115,11 +115,11 @@ cdef extern from "bml/book_sink.hpp" namespace "bml" nogil:
     cdef enum class Keep(int32_t):
         refuse
     cdef cppclass BookSink(Out):
-        BookSink(int64_t, int, Keep, cbool, int64_t, size_t)
+        BookSink(int64_t, int, Keep, cbool, int64_t, size_t) except +
         BookRoom room
         int64_t n_duplicate, n_conflict
         Row first_void, refused
-        Code finish()
+        Code finish() except +
 
 
 cdef Libpq _libpq(addresses):

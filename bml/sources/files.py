@@ -52,7 +52,8 @@ def depth_rows(
     """Open tall files: .parquet, .csv, .csv.gz, or .zip with one .csv inside.
 
     path: a file, a folder or a glob, here or on an object store (s3://bucket/...); may hold {symbol}, as the
-    configuration calls it, and {date} or {date:%Y%m%d} (UTC dates of the read). A * beside {symbol} stands for text
+    configuration calls it, and {date} or {date:%Y%m%d} (UTC dates of the read, and with a ``time_zone`` the days beside
+    them). A * beside {symbol} stands for text
     that does not go on with a letter or digit. Below a folder of partitions (symbol=BTCUSDT/dt=2024-01-31/) only
     those of the symbol and time are looked into; a partition's key is a column.
     partitions: which value of a key that is neither symbol nor date, e.g. {exchange: BINANCE}.
@@ -86,7 +87,7 @@ def depth_rows(
         first_level=first_level,
         thousands=thousands,
     )
-    pattern = PathPattern(path, symbol_key=resolved.symbol, partitions=partitions)
+    pattern = PathPattern(path, symbol_key=resolved.symbol, partitions=partitions, margin_days=_margin_days(time_zone))
     return TallSource(
         Frames(pattern, spec, CsvForm(delimiter=delimiter, comment=comment), scratch_gb),
         resolved,
@@ -159,7 +160,7 @@ def wide_rows(
         time_zone=time_zone,
         thousands=thousands,
     )
-    pattern = PathPattern(path, symbol_key=symbol, partitions=partitions)
+    pattern = PathPattern(path, symbol_key=symbol, partitions=partitions, margin_days=_margin_days(time_zone))
     names = None if header is None else tuple(header)
     form = CsvForm(delimiter=delimiter, comment=comment, header=names, first_level=first)
     return WideSource(
@@ -186,6 +187,11 @@ def _fields(c: Columns) -> tuple[Field, ...]:
     fields = [Field(name=name, kind=kind, column=column) for name, kind, column in keys if column is not None]
     numbers = zip(c.number_names, c.numbers, strict=True)
     return (*fields, *(Field(name=name, kind="number", column=column) for name, column in numbers))
+
+
+def _margin_days(time_zone: str | None) -> int:
+    """Files with times of a zone may be named by its days, which are not UTC's."""
+    return 0 if time_zone in (None, "UTC") else 1
 
 
 def _guard(pattern: PathPattern, symbol_column: str | None, data: Any) -> OneSymbol | None:

@@ -28,8 +28,9 @@ class TableRows:
     """The rows of one symbol-day as a table holds them.
 
     ``ts_us_N`` int64 microseconds since 1970, ``numbers`` as ``layout`` (paired or sided) names them, NaN = NULL,
-    ``side_N`` int8 (sided only), ``sequence_N`` or None. ``n_cut`` times were not whole microseconds and were cut;
-    ``n_merged`` rows were left out because another snapshot followed within their microsecond;
+    ``side_N`` int8 (sided only), ``sequence_N`` or None. ``n_cut`` times were not whole microseconds and were rounded
+    up (down in the last microsecond of the day); ``n_merged`` rows were left out because another snapshot followed
+    within their microsecond;
     ``n_empty`` sided rows without price and quantity were left out because a paired table cannot tell them.
     """
 
@@ -56,8 +57,9 @@ def table_rows(rows: DepthRows, layout: str) -> TableRows:
     Without batch numbers of their own, rows of one cell get 0, 1, ... in their order of arrival.
     Raises DataError where the shape cannot hold what the rows say. O(N) for rows in order, else O(N log N).
     """
-    ts_us_N, rest_N = np.divmod(rows.ts_ns_N, 1000)
-    n_cut = int(np.count_nonzero(rest_N))
+    # up: a snapshot dated earlier than it was would be known before it was; but no row leaves its day
+    ts_us_N = np.minimum(-(-rows.ts_ns_N // 1000), (rows.stop_ns - 1) // 1000)
+    n_cut = int(np.count_nonzero(ts_us_N * 1000 != rows.ts_ns_N))
     last_N = _last_of_microsecond(rows.ts_ns_N, ts_us_N) if n_cut else None
     batch_N = rows.batch_N
     if batch_N is None:
@@ -102,7 +104,10 @@ def row_hashes(rows: TableRows) -> npt.NDArray[np.uint64]:
         hash_N ^= column.view(np.uint64)
         hash_N *= _SCRAMBLE
         hash_N ^= hash_N >> np.uint64(29)
-    return hash_N
+    for _ in range(2):  # the last column is mixed once: sums would not see two rows that swapped their values
+        hash_N ^= hash_N >> np.uint64(33)
+        hash_N *= _SCRAMBLE
+    return hash_N ^ hash_N >> np.uint64(32)
 
 
 def copy_blocks(rows: TableRows, level_bytes: int) -> Iterator[bytes]:
@@ -208,8 +213,8 @@ def _without(block: npt.NDArray[np.void], nulls: dict[str, npt.NDArray[np.bool_]
 
 def _last_of_microsecond(ts_ns_N: Int64, ts_us_N: Int64) -> npt.NDArray[np.bool_] | None:
     """(N,) rows whose time is the last of its microsecond; None where each microsecond has one time."""
-    time_T = np.unique(ts_ns_N)
-    us_T = time_T // 1000
+    time_T, at_T = np.unique(ts_ns_N, return_index=True)
+    us_T = ts_us_N[at_T]
     is_last_T = np.append(us_T[1:] != us_T[:-1], True)
     if is_last_T.all():
         return None

@@ -256,7 +256,7 @@ class Session:
             return SourceError(f"{what}: the server gave up in the middle of the stream: its own log says why")
         if error.sqlstate == "42501":
             return SourceError(f"{what}: permission denied ({error}): the account needs SELECT on it")
-        if error.sqlstate[:2] in {"22", "42"}:
+        if error.sqlstate[:2] in {"22", "23", "42"}:
             return DataError(f"{what}: {error} (SQLSTATE {error.sqlstate})")
         return SourceError(f"{what}: {error} (SQLSTATE {error.sqlstate or 'unknown'})")
 

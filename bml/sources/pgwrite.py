@@ -6,8 +6,10 @@ nor transactions: there rows go by multi-row INSERT, and writing a row again rep
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -46,6 +48,13 @@ class WriteSession(Session):
     """A session that is not read-only; everything else (how it connects, what it hides) is the reader's."""
 
     READ_ONLY = False
+
+    @contextlib.contextmanager
+    def bounded(self) -> Iterator[psycopg.Connection[Any]]:
+        """The connection, for one statement: a server that stays silent past the statement timeout is given up."""
+        conn = self.connection()
+        with self._limit(conn, self._patience()):
+            yield conn
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +137,8 @@ class DepthWriter:
     def write(self, rows: TableRows, start_ns: int, stop_ns: int, *, replace: bool) -> Written:
         """Make the table hold exactly ``rows`` of their symbol in [start_ns, stop_ns).
 
-        Rows that are there already and equal stay ("unchanged"); others are a DataError unless ``replace``. On
+        Rows that are there already and equal stay ("unchanged"); others are a DataError unless ``replace``, and where
+        there is nothing to put in their place. On
         PostgreSQL all of it is one transaction that excludes other writers of this symbol-day; on GreptimeDB rows
         of an earlier, interrupted run are completed.
         """
@@ -139,27 +149,30 @@ class DepthWriter:
         conn = self._session.connection()
         try:
             with conn.transaction():
-                conn.execute(
-                    sql.SQL("SELECT pg_advisory_xact_lock({})").format(sql.Literal(self._lock(rows, start_ns)))
-                )
+                lock = sql.SQL("SELECT pg_advisory_xact_lock({})").format(sql.Literal(self._lock(rows, start_ns)))
+                self._execute(lock)
                 there = self._count(where)
                 if there and self._same(rows, there, start_ns, stop_ns):
                     return Written("unchanged", rows.n_rows)
-                if there and not replace:
+                if there and not (replace and rows.n_rows):
                     raise self._other_rows(rows, there, start_ns)
                 if there:
-                    conn.execute(sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(*self._name), where))
-                n_bytes = self._copy(conn, rows)
+                    self._execute(sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(*self._name), where))
+                n_bytes = self._copy(rows)
         except psycopg.Error as error:
             self._refused(error, f"{rows.symbol} {iso(start_ns)[:10]}")
         return Written("replaced" if there else "written", rows.n_rows, n_bytes)
 
-    def _copy(self, conn: psycopg.Connection[Any], rows: TableRows) -> int:
+    def _execute(self, statement: sql.Composed | bytes) -> None:
+        with self._session.bounded() as conn:
+            conn.execute(statement)
+
+    def _copy(self, rows: TableRows) -> int:
         target = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
             sql.Identifier(*self._name), sql.SQL(", ").join(map(sql.Identifier, self._columns))
         )
         n_bytes = 0
-        with conn.cursor() as cursor:
+        with self._session.bounded() as conn, conn.cursor() as cursor:
             with cursor.copy(target) as copy:
                 copy.write(pgrows.COPY_HEADER)
                 for block in pgrows.copy_blocks(rows, self._level_bytes):
@@ -178,10 +191,12 @@ class DepthWriter:
             there = self._count(where)
             if there and self._same(rows, there, start_ns, stop_ns):
                 return Written("unchanged", rows.n_rows)
+            if there and not rows.n_rows:
+                raise self._other_rows(rows, there, start_ns)
             if there and not replace and not self._part_of(rows, start_ns, stop_ns):
                 raise self._other_rows(rows, there, start_ns)
             if there and replace:
-                conn.execute(sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(*self._name), where))
+                self._execute(sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(*self._name), where))
             n_bytes = self._insert(conn, rows)
         except psycopg.Error as error:
             self._refused(error, f"{rows.symbol} {iso(start_ns)[:10]}")
@@ -199,7 +214,7 @@ class DepthWriter:
         text, n_bytes = head.as_bytes(conn), 0
         for values in pgrows.insert_values(rows, _INSERT_ROWS):
             statement = text + values.encode()
-            conn.execute(statement)
+            self._execute(statement)
             n_bytes += len(statement)
         return n_bytes
 
@@ -273,6 +288,11 @@ class DepthWriter:
         return int.from_bytes(hashlib.sha256(key).digest()[:8], "big", signed=True)
 
     def _other_rows(self, rows: TableRows, there: int, start_ns: int) -> BmlError:
+        if not rows.n_rows:
+            return DataError(
+                f"table {self.label} holds {there} rows of {rows.symbol} on {iso(start_ns)[:10]}, and the source has "
+                "none: nothing was changed, also not by --replace; check the source, or delete those rows by hand"
+            )
         return DataError(
             f"table {self.label} already holds {there} other rows of {rows.symbol} on {iso(start_ns)[:10]} (to write: "
             f"{rows.n_rows}): nothing was changed; --replace --yes deletes them first"

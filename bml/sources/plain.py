@@ -95,6 +95,8 @@ def plain_csv(file: Path, scratch: Path) -> Iterator[Path]:
 @contextmanager
 def _opened(file: Path) -> Iterator[IO[bytes]]:
     if file.name.endswith(".gz"):
+        if not file.stat().st_size:  # gzip takes that for an empty text
+            raise DataError(f"{file}: has no bytes at all, not even a compressed file's own: fetch it again")
         with gzip.open(file, "rb") as packed:
             yield cast(IO[bytes], packed)
         return

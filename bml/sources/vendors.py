@@ -121,7 +121,7 @@ def lobster_books(
         price_scale=price_scale,
         absent_px=(9_999_999_999, -9_999_999_999),
     )
-    pattern = PathPattern(path)
+    pattern = PathPattern(path, margin_days=1)  # a file's day is the exchange's own, not UTC's
     spec = FrameSpec(fields=(Field(name="ts", kind="time", column="time"), *wide.fields()))
     symbols = getattr(data, "symbols", ())
     return WideSource(

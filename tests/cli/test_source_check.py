@@ -202,6 +202,7 @@ def test_another_machine_needs_a_certificate_or_a_word(tmp_path: Path, monkeypat
     ("arguments", "told"),
     [
         (("--at", "noon"), "--at noon: expected a time such as"),
+        (("--at", "9999-12-31T23:59:59"), "--at 9999-12-31T23:59:59: expected a time such as"),
         (("--symbol", "DOGE"), "--symbol DOGE: not in data.symbols (BTCUSDT, ETHUSDT)"),
     ],
 )

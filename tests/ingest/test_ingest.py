@@ -283,15 +283,71 @@ def test_dry_run_writes_nothing(config: Path, conn: psycopg.Connection[Any], pos
     assert conn.execute("SELECT to_regclass('ing')").fetchone() == (None,)
 
 
+@pytest.mark.parametrize("more", [{}, {"schema": None, "depth": 1}])
 def test_nothing_is_read_from_where_it_is_written(
-    config: Path, conn: psycopg.Connection[Any], postgres_dsn: str
+    config: Path, conn: psycopg.Connection[Any], postgres_dsn: str, more: dict[str, object]
 ) -> None:
     reader = json.loads(ingest(config, postgres_dsn).out)["reader"]
+    reader["with"] |= more
     tree = tiny.document(config.parent, config.parent / "store")
     tree["stages"]["collect"] = reader  # type: ignore[index]
-    outcome = ingest(tiny.write_config(config.parent / "self.yaml", tree), postgres_dsn)
+    outcome = ingest(tiny.write_config(config.parent / "self.yaml", tree), postgres_dsn, "--replace", "--yes")
     assert outcome.code == 2
     assert "reads table public.ing" in outcome.err
+    assert total(conn)[0] == 17280
+
+
+def test_the_reader_that_is_told_reads_where_was_written(
+    config: Path, conn: psycopg.Connection[Any], postgres_dsn: str
+) -> None:
+    args = ("ingest", config, "--table", "ing", "--json", "-q")
+    named = invoke(*args, "--into", "OTHER", "--insecure", env={"OTHER": postgres_dsn})
+    assert named.code == 0, named.err
+    told = json.loads(named.out)["reader"]["with"]
+    assert (told["dsn"], told["insecure"]) == ("${OTHER}", True)
+    parts = psycopg.conninfo.conninfo_to_dict(postgres_dsn)
+    libpq = {"PGHOST": str(parts["host"]), "PGUSER": str(parts["user"]), "PGDATABASE": str(parts["dbname"])}
+    told = json.loads(invoke(*args, env=libpq).out)["reader"]["with"]
+    assert told["dsn"] == ""
+    assert "insecure" not in told
+
+
+def test_a_server_that_stops_answering_is_given_up(
+    config: Path, conn: psycopg.Connection[Any], postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ingest(config, postgres_dsn).code == 0
+    conn.execute("TRUNCATE ing")
+    conn.execute(
+        "CREATE OR REPLACE FUNCTION ing_sleep() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN PERFORM pg_sleep(6); RETURN NEW; END'"
+    )
+    conn.execute("CREATE TRIGGER ing_sleep BEFORE INSERT ON ing FOR EACH STATEMENT EXECUTE FUNCTION ing_sleep()")
+    monkeypatch.setattr("bml.sources.pgsession.Session._patience", lambda session: 2.0)
+    outcome = ingest(config, postgres_dsn)
+    assert outcome.code == 4
+    assert "gave up" in outcome.err
+    assert total(conn)[0] == 0
+    conn.execute("DROP FUNCTION ing_sleep CASCADE")
+
+
+def test_a_source_without_rows_replaces_nothing(config: Path, conn: psycopg.Connection[Any], postgres_dsn: str) -> None:
+    assert ingest(config, postgres_dsn).code == 0
+    conn.execute("UPDATE ing SET ts = ts + interval '1 year'")
+    options = ("--set", "data.start=2025-01-01", "--set", "data.stop=2027-01-01", "--replace", "--yes")
+    outcome = ingest(config, postgres_dsn, *options)
+    assert outcome.code == 1
+    assert "and the source has none: nothing was changed" in outcome.err
+    assert total(conn)[0] == 17280
+
+
+def test_a_key_the_rows_break_is_about_the_rows_not_the_server(
+    config: Path, conn: psycopg.Connection[Any], postgres_dsn: str
+) -> None:
+    assert ingest(config, postgres_dsn).code == 0
+    conn.execute("TRUNCATE ing; ALTER TABLE ing ADD PRIMARY KEY (symbol, ts)")
+    outcome = ingest(config, postgres_dsn)
+    assert outcome.code == 1
+    assert "duplicate key value violates unique constraint" in outcome.err
 
 
 @pytest.mark.parametrize("options", [["--schema", "nowhere"], ["--table", "x" * 64], ["--layout", "wide"]])

@@ -190,9 +190,12 @@ def test_limits() -> None:
     decoder = CopyBook(PAIRED, levels=2, max_rows=5)
     with pytest.raises(SourceError, match="more than max_rows = 5 rows"):
         decoder.feed(stream)
-    decoder = CopyBook(PAIRED, levels=2, max_bytes=1000)
-    with pytest.raises(SourceError, match="1 snapshots of 2 levels are more than memory holds"):
+    decoder = CopyBook(PAIRED, levels=2, max_bytes=3 * 2 * 32 - 1)
+    with pytest.raises(SourceError, match="3 snapshots of 2 levels are more than memory holds"):
         decoder.feed(stream)
+    decoder = CopyBook(PAIRED, levels=2, max_bytes=3 * 2 * 32)
+    decoder.feed(stream)
+    assert decoder.finish()[1].shape == (3, 2, 4)
     decoder = CopyBook(PAIRED, levels=2)
     decoder.feed(stream[:-2])
     with pytest.raises(SourceError, match="broke off after 6 rows"):

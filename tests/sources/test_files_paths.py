@@ -34,6 +34,17 @@ def prices(path: str, symbol: str = "BTC", start: int = START, stop: int = STOP,
         return list(source.read(symbol, start, stop).columns[0])
 
 
+def test_files_named_by_the_days_of_their_time_zone(tmp_path: Path) -> None:
+    """Tokyo's first nine hours are the day before in UTC: no row of the file is in no day."""
+    times = [dt.datetime(2024, 3, 10, hour) for hour in (0, 8, 9, 23)]
+    frame = pl.DataFrame({"ts": times, "level": 1, "bid_px": [1.0, 2.0, 3.0, 4.0]})
+    frame.with_columns(bid_qty=1.0, ask_px=5.0, ask_qty=1.0).write_parquet(tmp_path / "BTC_2024-03-10.parquet")
+    pattern = str(tmp_path / "{symbol}_{date}.parquet")
+    days = [(START + i * NS_PER_DAY, STOP + i * NS_PER_DAY) for i in (-1, 0, 1)]
+    found = [prices(pattern, start=start, stop=stop, time_zone="Asia/Tokyo") for start, stop in days]
+    assert found == [[1.0, 2.0], [3.0, 4.0], []]
+
+
 def test_symbol_and_date_in_the_path(tmp_path: Path) -> None:
     for i in range(3):
         day = DAY + dt.timedelta(days=i)

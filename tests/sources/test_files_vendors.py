@@ -70,6 +70,12 @@ def test_a_tardis_day_without_data_is_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / TARDIS).write_bytes(gzip.compress(b""))
     with tardis_snapshots(path=str(tmp_path / "*_{symbol}.csv.gz")) as source:
         assert source.read("BTCUSDT", START, STOP).n_rows == 0
+    (tmp_path / TARDIS).write_bytes(b"")  # a download that failed
+    with (
+        tardis_snapshots(path=str(tmp_path / "*_{symbol}.csv.gz")) as source,
+        pytest.raises(DataError, match="has no bytes at all"),
+    ):
+        source.read("BTCUSDT", START, STOP)
     (tmp_path / "a.csv").write_bytes(b"")
     with (
         depth_rows(path=str(tmp_path / "a.csv")) as source,
@@ -187,6 +193,16 @@ def test_lobster_pairs(tmp_path: Path) -> None:
             archive.write(tmp_path / name.format(kind), name.format(kind))
         archive.writestr("ReadMe.txt", "terms")
     check_lobster(str(tmp_path / "sample.zip"))
+
+
+def test_a_lobster_day_is_the_exchanges_own(tmp_path: Path) -> None:
+    """Sydney's morning is the evening before in UTC: the file of the next day has it."""
+    (tmp_path / "BHP_2024-03-12_36000_57600_orderbook_1.csv").write_text("1010000,5,1000000,7\n" * 2)
+    (tmp_path / "BHP_2024-03-12_36000_57600_message_1.csv").write_text("36000,1,1,1,1,1\n39600,1,1,1,1,1\n")
+    path = str(tmp_path / "{symbol}_{date}_36000_57600_orderbook_1.csv")
+    with lobster_books(path=path, levels=1, time_zone="Australia/Sydney") as source:
+        days = [source.read("BHP", START + i * NS_PER_DAY, STOP + i * NS_PER_DAY).n_rows for i in range(4)]
+    assert days == [0, 1, 1, 0]
 
 
 def test_lobster_dummies_are_no_levels(tmp_path: Path) -> None:

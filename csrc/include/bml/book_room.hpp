@@ -54,10 +54,11 @@ class BookRoom {
 
     // False: there is no more memory, or not as much is allowed.
     bool add(std::int64_t ts_ns) {
+        const std::size_t each = cells_ * cell_width * sizeof(double);
+        if (slots_.size() >= max_bytes_ / each) return false;
         if (slots_.size() == capacity_) {
             const std::size_t next = capacity_ == 0 ? 64 : 2 * capacity_;
-            const std::size_t bytes = next * cells_ * cell_width * sizeof(double);
-            if (bytes / 2 > max_bytes_ || !book.grow(bytes)) return false;
+            if (!book.grow(next * each)) return false;
             capacity_ = next;
         }
         slots_.add(ts_ns);
