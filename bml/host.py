@@ -36,6 +36,16 @@ def kernel_threads() -> int | None:
     return None if "BML_NUM_THREADS" in os.environ else min(len(os.sched_getaffinity(0)), MOST_THREADS)
 
 
+def memory_bytes() -> int:
+    """Memory this process may come to use: the machine's, or less where a control group limits it."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return machine  # no control groups here, or of the first kind
+    return min(machine, int(limit)) if limit.isdigit() else machine
+
+
 def command_line(arguments: Sequence[str]) -> str:
     """``arguments`` as one line; of ``key=value`` the value is hidden when any part of the key names a secret."""
     shown = []

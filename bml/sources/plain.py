@@ -17,6 +17,9 @@ import polars as pl
 from bml.sources.remote import File
 from bml.types import BmlError, ConfigError, DataError
 
+#: bytes of the longest line whose end is looked at
+MOST_LINE = 1 << 20
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CsvForm:
@@ -60,6 +63,23 @@ class CsvForm:
                 levels = range(self.first_level, self.first_level + n_levels)
                 names += [one.replace("{k}", str(k)) for k in levels for one in numbered]
         return names
+
+
+def refuse_cut_short(plain: Path, delimiter: str, where: str) -> None:
+    """DataError when the last line breaks off: fewer fields than the first one, and no end of line.
+
+    A parser would fill up what is missing with nulls. Lines with quotes are not judged: theirs may hold delimiters.
+    """
+    comma = delimiter.encode()
+    with plain.open("rb") as opened:
+        first = opened.readline()
+        opened.seek(max(0, plain.stat().st_size - MOST_LINE))
+        last = opened.read().rpartition(b"\n")[2]
+    n_first, n_last = first.count(comma) + 1, last.count(comma) + 1
+    if last and n_last < n_first and b'"' not in first + last:
+        raise DataError(
+            f"{where} breaks off: its last line has {n_last} of {n_first} fields and no end of line; fetch it again"
+        )
 
 
 @contextmanager

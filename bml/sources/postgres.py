@@ -7,7 +7,6 @@ with the right to read only.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, cast
@@ -15,6 +14,7 @@ from typing import Any, Literal, Self, TypedDict, cast
 import numpy as np
 import numpy.typing as npt
 
+from bml.host import memory_bytes
 from bml.registry import same_rows, source
 from bml.sources._copy_rows import CopyBook, CopyRows, Decoder
 from bml.sources.layout import NS_PER_UNIT, OneSymbol, TsUnit, check_numbers, resolve_columns, resolve_sides
@@ -184,7 +184,7 @@ class PostgresSource:
             self._wire_fields(symbol),
             levels=levels,
             duplicates=duplicates,
-            max_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+            max_bytes=memory_bytes(),
             **self._meaning(symbol),
         )
         text, expected = self._fetch(symbol, start_ns, stop_ns, decoder)

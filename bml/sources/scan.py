@@ -20,7 +20,7 @@ import polars as pl
 from bml.sources.frames import FrameSpec, Schema, refuse_wrong_text
 from bml.sources.layout import NS_PER_UNIT
 from bml.sources.paths import PathPattern
-from bml.sources.plain import CsvForm, as_data_error, local, plain_csv, remove
+from bml.sources.plain import CsvForm, as_data_error, local, plain_csv, refuse_cut_short, remove
 from bml.sources.remote import File
 from bml.sources.rowgroups import RowGroups
 
@@ -177,6 +177,8 @@ class Frames:
             if self._csv.may_be_empty and not plain.stat().st_size:
                 self._no_rows(target)
                 return
+            if self._csv.comment is None:
+                refuse_cut_short(plain, self._csv.delimiter, where)
             raw = self._scan_csv(plain, {}, where)
             names = raw.collect_schema().names()
             raw = raw.with_columns(value for value in values if value.meta.output_name() not in names)

@@ -39,6 +39,16 @@ def test_broken_numbers_become_nan_and_the_row_stays(tmp_path: Path) -> None:
     np.testing.assert_array_equal(rows.columns[3], [4.0, np.inf, -1000.0])
 
 
+def test_a_file_that_breaks_off_is_refused(tmp_path: Path) -> None:
+    path = csv(tmp_path, f"{TIME},A,1,5,1,6,1", f"{TIME},A,2,4,1,7,1")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])  # the last line is whole: only its end is missing
+    assert read(path).n_rows == 2
+    path.write_bytes(whole[:-5])
+    with pytest.raises(DataError, match=r"rows\.csv breaks off: its last line has 5 of 7 fields .* fetch it again"):
+        read(path)
+
+
 def test_grouped_digits(tmp_path: Path) -> None:
     path = csv(tmp_path, f'{TIME},A,1,5,"1",3,4', f'{TIME},A,2,5,"8,142.0187",3,4')
     with pytest.raises(
