@@ -106,7 +106,8 @@ class LevelStream {
         if (_mm512_mask_cmpneq_epi64_mask(static_cast<__mmask8>(here), _mm512_loadu_si512(ts_ + at_),
                                           _mm512_set1_epi64(now_)) != 0)
             return false;
-        const auto bits = static_cast<std::uint64_t>(_mm_cvtsi128_si64(_mm256_cvtepi32_epi8(bit)));
+        const auto bits =
+            static_cast<std::uint64_t>(_mm_cvtsi128_si64(_mm256_maskz_cvtepi32_epi8(0xFF, bit)));
         const auto there = static_cast<__mmask8>(bits * 0x0101010101010101U >> 56);  // their sum: all differ
         for (std::size_t k = 0; k < W; ++k) {
             constexpr In nan = std::numeric_limits<In>::quiet_NaN();
