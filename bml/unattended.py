@@ -48,6 +48,8 @@ class Choices:
         given = [self.workers is not None, self.scheduler is not None, self.local_cluster is not None]
         if sum(given) > 1:
             raise ConfigError("--workers, --scheduler and --local-cluster: choose one")
+        if self.day_timeout_s is not None and not self.day_timeout_s > 0:  # not a number is no limit either
+            raise ConfigError("--day-timeout: must be a number of seconds above 0")
 
 
 @dataclass(kw_only=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,14 @@ from bml.book import records, rolling
 from bml.book.days import start_ns, store_digest
 from bml.book.store import DayStore, open_file
 from bml.cli.progress import Progress
+from bml.config.model import Written
 from bml.config.storing import RunSpec
 from bml.plan import State, survey
+from bml.scheduling import Processes
 from bml.tracking import NullTracker
 from bml.types import NS_PER_DAY, AlignedDay, ConfigError, DataError, DepthRows, RunRef, StoreError
 from bml.unattended import Choices, build_days, workers_of
-from bml.worker import DayWorker, Supply
+from bml.worker import DayWorker, Job, Supply
 from tests.end_to_end import tiny
 from tests.unattended.test_trouble import DAYS, Frail, cfg, day, run
 
@@ -228,3 +231,15 @@ def test_the_plan_for_a_cluster_tells_the_time_of_one_worker(cfg: config.Config,
     assert pipeline.plan_days(cfg).workers == 7
     assert pipeline.plan_days(cfg, Choices(scheduler="tcp://somewhere:8786")).workers == 1
     assert pipeline.plan_days(cfg, Choices(local_cluster=3)).workers == 3
+
+
+def test_a_day_may_take_for_ever(cfg: config.Config) -> None:
+    job = Job(
+        key="k", path="", written=Written("", (), ()), root="", digest="", learned={}, origin={}, force=False,
+        threads=1, probe="", version="0",
+    )  # fmt: skip
+    with Processes(job, 1, timeout_s=math.inf, tell=lambda *_: None) as pool:
+        (outcome,) = pool.run([(SYMBOL, tiny.START)])
+    assert "install the same version" in str(outcome.exception())
+    with pytest.raises(ConfigError, match="--day-timeout: must be a number of seconds above 0"):
+        Choices(day_timeout_s=math.nan)
