@@ -11,13 +11,14 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 from bml.registry import missing_extra
 from bml.scheduling import Processes, SymbolDay, threads_of
-from bml.types import ConfigError, SourceError
+from bml.types import ConfigError, ConnectionLost, SourceError
 from bml.worker import Job, Outcome, Tell, failure
 
 #: seconds to reach a scheduler, and to see a first worker
@@ -37,6 +38,7 @@ class Cluster:
         self._distributed = _import()
         self._job, self._timeout_s, self._tell = job, timeout_s, tell
         self._address, self._local = address, local
+        self._where = address or "of this machine"
         self._cluster: Any = None
         self._client: Any = None
         self._probe = Path(job.root) / job.probe
@@ -62,18 +64,17 @@ class Cluster:
             self._client.wait_for_workers(1, timeout=CONNECT_S)
         except (OSError, ValueError) as error:  # the time-outs of both are OSErrors
             what = "has no worker" if self._client is not None else "cannot be reached"
-            raise SourceError(f"the Dask scheduler {self._address or 'of this machine'} {what}: {error}") from None
+            raise SourceError(f"the Dask scheduler {self._where} {what}: {error}") from None
 
     def run(self, days: Sequence[SymbolDay]) -> Iterator[Outcome]:
         """See :class:`bml.scheduling.Scheduler`."""
-        job = replace(self._job, threads=0)
+        job, slots = replace(self._job, threads=0), self._slots()
         futures = {
             self._client.submit(
-                build, job, self._timeout_s, self._slots(), symbol, day,
-                key=f"bml-{job.key}-{symbol}-{day}", pure=False,
+                build, job, self._timeout_s, slots, symbol, day, key=f"bml-{job.key}-{symbol}-{day}", pure=False
             ): (symbol, day)
             for symbol, day in days
-        }  # fmt: skip
+        }
         for future in self._distributed.as_completed(list(futures)):
             symbol, day = futures[future]
             yield self._result(future, symbol, day)
@@ -82,7 +83,11 @@ class Cluster:
     def _result(self, future: Any, symbol: str, day: Any) -> Outcome:
         error = future.exception()
         if error is None:
-            outcome: Outcome = future.result()
+            try:
+                outcome: Outcome = future.result()
+            except (OSError, CancelledError):
+                told = f"the Dask scheduler {self._where} went away: run this again when it is back"
+                raise ConnectionLost(told) from None
             return outcome
         if isinstance(error, self._distributed.KilledWorker):
             told = "every Dask worker that built it was lost"

@@ -15,7 +15,7 @@ from typing import NoReturn
 from bml import learned
 from bml.book.days import days_between, store_digest
 from bml.book.publish import publish
-from bml.book.records import failed
+from bml.book.records import failed, is_settled
 from bml.book.rolling import kept
 from bml.book.store import DayStore
 from bml.config import Config
@@ -71,7 +71,7 @@ def day_store(cfg: Config) -> DayStore:
     load(cfg, "preprocess")
     store = DayStore(cfg.store.root, store_digest(cfg, learned.load(cfg)))
     wanted = [(symbol, day) for symbol in cfg.data.symbols for day in days_between(cfg.data.start, cfg.data.stop)]
-    missing = [(symbol, day) for symbol, day in wanted if not store.has(symbol, day)]
+    missing = [one for one in wanted if not store.has(*one) or _has_failed(store, *one)]
     if missing:
         _explain_missing(cfg, store, missing, len(wanted))
     for symbol, day in wanted:
@@ -80,9 +80,14 @@ def day_store(cfg: Config) -> DayStore:
     return store
 
 
+def _has_failed(store: DayStore, symbol: str, day: dt.date) -> bool:
+    """Whether the day's last build failed: with --force its file may still be there, of rows that were."""
+    return failed(store, symbol, day) is not None and not is_settled(store, symbol, day)
+
+
 def _explain_missing(cfg: Config, store: DayStore, missing: list[tuple[str, dt.date]], n_wanted: int) -> NoReturn:
     """Say in one line why day files are not there, by what the ledgers know of the first of each kind."""
-    removed = [one for one in missing if kept(store, *one) is not None]
+    removed = [one for one in missing if not _has_failed(store, *one) and kept(store, *one) is not None]
     if removed:
         symbol, day = removed[0]
         raise ConfigError(

@@ -60,6 +60,8 @@ def preprocess(cfg: Config, tracker: Tracker, progress: Progress, choices: Choic
         progress.done()
         store = DayStore(cfg.store.root, store_digest(cfg, taught))
         origin = redact_values(supply.source.describe())
+        if choices.force:  # labels and models made from the files that were there are of other rows
+            handover.forget(cfg, "train", "evaluate")
         built = build_days(cfg, supply, store, taught, origin, progress, choices)
         _check_rows(cfg, built)
         outputs = {"days": "days"}
@@ -67,8 +69,6 @@ def preprocess(cfg: Config, tracker: Tracker, progress: Progress, choices: Choic
             outputs["truth"] = _write_truth(cfg, supply.source, store)
     refs = _record_preprocess(cfg, tracker, built, origin, taught, store.digest, outputs)
     handover.save(cfg, "preprocess", refs[-1])
-    if choices.force:  # labels and models made from the files that were there are of other rows
-        handover.forget(cfg, "train", "evaluate")
     totals = summary.by_symbol(built.summaries)
     failed = [asdict(one) for one in built.failed]
     evicted = [f"{symbol} {day}" for symbol, day in built.evicted]
@@ -87,8 +87,8 @@ def plan_days(cfg: Config, choices: Choices = DEFAULT) -> Plan:
     check_over(days_between(cfg.data.start, cfg.data.stop)[-1])
     flags = {"force": choices.force, "retry_failed": choices.retry_failed}
     first = plan(cfg, workers=1, **flags)
-    if choices.local_cluster is not None:
-        return replace(first, workers=choices.local_cluster)
+    if choices.local_cluster is not None or choices.scheduler is not None:
+        return replace(first, workers=choices.local_cluster or 1)
     remote = is_remote(open_source(cfg).describe())
     return replace(first, workers=max(1, workers_of(cfg, choices, len(first.build), is_remote=remote)))
 

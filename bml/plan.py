@@ -15,7 +15,7 @@ from typing import Any
 
 from bml import learned
 from bml.book import records
-from bml.book.days import days_between, store_digest
+from bml.book.days import counted, days_between, store_digest
 from bml.book.records import BuiltDay
 from bml.book.rolling import kept
 from bml.book.store import DayStore
@@ -153,14 +153,14 @@ def _state(cfg: Config, store: DayStore | None, others: _Others, symbol: str, da
         nameless = DayStore(cfg.store.root, "0" * 8)
         return PlannedDay(symbol, day, State.STALE if others.have(nameless, symbol, day) else State.MISSING)
     failed = records.failed(store, symbol, day)
-    if failed is not None:
+    if failed is not None and not records.is_settled(store, symbol, day):
         return PlannedDay(symbol, day, State.FAILED, failed.reason)
-    if store.has(symbol, day):
-        with store.open(symbol, day) as file:
-            has_rows = file.quality.counts.get("n_rows", 0) > 0
-        return PlannedDay(symbol, day, State.PRESENT if has_rows else State.EMPTY)
-    if cfg.store.keep == "rolling" and kept(store, symbol, day) is not None:
-        return PlannedDay(symbol, day, State.EVICTED)
+    rows = counted(store, symbol, day)
+    if rows is not None:
+        return PlannedDay(symbol, day, State.PRESENT if rows else State.EMPTY)
+    remains = kept(store, symbol, day) if cfg.store.keep == "rolling" else None
+    if remains is not None:
+        return PlannedDay(symbol, day, State.EVICTED if remains.summary.counts.get("n_rows", 0) else State.EMPTY)
     return PlannedDay(symbol, day, State.STALE if others.have(store, symbol, day) else State.MISSING)
 
 

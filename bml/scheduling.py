@@ -27,6 +27,9 @@ SymbolDay = tuple[str, dt.date]
 #: seconds a worker process has to close its source and go
 GRACE_S = 5.0
 
+#: the system waits no longer at a time than a few weeks, and a day's limit may be infinite
+LONGEST_WAIT_S = 3600.0
+
 #: a day whose worker died is built once more, alone to blame when it dies again
 MOST_DEATHS = 2
 
@@ -136,7 +139,8 @@ class Processes:
                 self._busy.append(hand)
                 hand.give(todo.popleft(), self._timeout_s)
             first = min(hand.deadline for hand in self._busy)
-            ready = wait([hand.connection for hand in self._busy], max(0.0, first - time.monotonic()))
+            left_s = min(max(0.0, first - time.monotonic()), LONGEST_WAIT_S)
+            ready = wait([hand.connection for hand in self._busy], left_s)
             for hand in list(self._busy):
                 if hand.connection in ready:
                     outcome = self._answer(hand, deaths, todo)

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bml.book import records
-from bml.book.days import DaySummary, Learned, found
+from bml.book.days import DaySummary, Learned, check_origin, found
 from bml.book.records import BuiltDay, FailedDay
-from bml.book.rolling import Rolling, kept
+from bml.book.rolling import Rolling, kept, kept_path
 from bml.book.store import DayStore
 from bml.config import Config
 from bml.plan import PlannedDay, State, is_wanted, survey
 from bml.scheduling import Processes, Scheduler, Serial, SymbolDay, threads_of
-from bml.types import ConfigError
+from bml.types import ConfigError, StoreError
 from bml.worker import DayWorker, Job, Outcome, Supply
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class Choices:
         given = [self.workers is not None, self.scheduler is not None, self.local_cluster is not None]
         if sum(given) > 1:
             raise ConfigError("--workers, --scheduler and --local-cluster: choose one")
+        if self.day_timeout_s is not None and not self.day_timeout_s > 0:  # not a number is no limit either
+            raise ConfigError("--day-timeout: must be a number of seconds above 0")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -64,15 +66,16 @@ def workers_of(cfg: Config, choices: Choices, to_build: int, *, is_remote: bool)
     """How many worker processes build ``to_build`` days; 0: this process.
 
     Asked for: that many. Otherwise none for a few days, one for a database (it is somebody's, and one connection is
-    polite), and for files as many as there are CPUs, each with enough days to be worth its start.
+    polite), and for files as many as there are CPUs, each with enough days to be worth its start. At least one where
+    a day may have to be ended: a time limit is asked for, or days are tried again that may have met it.
     """
     asked = choices.workers if choices.workers is not None else cfg.run.workers
     if asked is not None:
         return asked
-    if choices.day_timeout_s is not None:
-        return 1
+    is_limited = choices.day_timeout_s is not None or "day_timeout_s" in cfg.run.model_fields_set
+    least = 1 if is_limited or choices.retry_failed else 0
     worth = to_build // DAYS_A_WORKER
-    return min(worth, 1 if is_remote else min(len(os.sched_getaffinity(0)), MOST_WORKERS))
+    return max(least, min(worth, 1 if is_remote else min(len(os.sched_getaffinity(0)), MOST_WORKERS)))
 
 
 def is_remote(origin: dict[str, Any]) -> bool:
@@ -138,8 +141,13 @@ class _Run:
                     self._progress.say(f"skipped {one.symbol} {one.day}: it failed before ({record.reason})")
                 continue
             summary = self._known(one, origin)
-            if summary is not None:
-                self._summaries[where] = summary
+            if summary is None:
+                raise StoreError(
+                    f"{one.symbol} {one.day}: was {one.state.value} and is gone: another process changes "
+                    f"{self._store.root}; run this again when it is done"
+                )
+            self._summaries[where] = summary
+            records.absolve(self._store, *where)  # a run that died may have left its record
         if self._n_skipped:
             self._progress.say(f"{self._n_skipped} days skipped; --retry-failed tries them again")
         self._rolling.make_room()
@@ -147,7 +155,11 @@ class _Run:
     def _known(self, one: PlannedDay, origin: dict[str, Any]) -> DaySummary | None:
         if one.state is State.EVICTED:
             remains = kept(self._store, one.symbol, one.day)
-            return None if remains is None else remains.summary
+            if remains is None:
+                return None
+            if remains.origin is not None and not self._cfg.store.any_origin:
+                check_origin(kept_path(self._store, one.symbol, one.day), remains.origin, origin)
+            return remains.summary
         meta = {"origin": origin}
         return found(self._store, one.symbol, one.day, meta=meta, any_origin=self._cfg.store.any_origin)
 
@@ -157,11 +169,12 @@ class _Run:
         if outcome.summary is None:
             self._take_failure(outcome)
             return
-        rows = outcome.summary.counts.get("n_rows", 0)
-        record = BuiltDay(
-            symbol=outcome.symbol, day=str(outcome.day), seconds=round(outcome.seconds, 3), rows=rows, size=outcome.size
-        )
-        records.built(self._store, record)
+        if outcome.summary.built and outcome.size:
+            rows, seconds = outcome.summary.counts.get("n_rows", 0), round(outcome.seconds, 3)
+            record = BuiltDay(
+                symbol=outcome.symbol, day=str(outcome.day), seconds=seconds, rows=rows, size=outcome.size
+            )
+            records.built(self._store, record)
         records.absolve(self._store, *where)
         self._failed.pop(where, None)
         self._summaries[where] = outcome.summary
@@ -183,7 +196,7 @@ class _Run:
         if len(tail) == SAME_TROUBLE and all(one.blame in ("source", "internal", "died") for one in tail):
             told.add_note(f"{SAME_TROUBLE} days failed like this one after the other, so the run was stopped")
             raise told
-        if not self._n_built and len(self._held) == NEVER_A_SUCCESS:
+        if not self._summaries and len(self._held) == NEVER_A_SUCCESS:
             told.add_note(f"the first {NEVER_A_SUCCESS} days all failed, so the run was stopped")
             raise told
 

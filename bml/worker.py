@@ -7,6 +7,7 @@ started it is gone, it ends itself.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import random
@@ -112,6 +113,13 @@ class Supply:
     ) -> None:
         self.source.__exit__(kind, error, trace)
 
+    def connect(self) -> None:
+        """Open the source once, trying again as :meth:`use` does. Raises as it does."""
+        try:
+            self.source.__enter__()
+        except ConnectionLost as error:
+            self._reconnect("the first connection", error)
+
     def use(self, what: str, fn: Callable[[Source], T]) -> T:
         """``fn`` of the open source; once more after every lost connection.
 
@@ -166,9 +174,11 @@ class DayWorker:
         began = time.monotonic()
         try:
             summary = self._supply.use(f"{symbol} {day}", lambda source: self._publish(source, symbol, day))
-            size = self._store.path(symbol, day).stat().st_size
         except Exception as error:
             return failure(symbol, day, error, time.monotonic() - began)
+        size = 0  # another run may need the room: then it is removed by now
+        with contextlib.suppress(OSError):
+            size = self._store.path(symbol, day).stat().st_size
         return Outcome(symbol=symbol, day=day, summary=summary, seconds=time.monotonic() - began, size=size)
 
     def _publish(self, source: Source, symbol: str, day: dt.date) -> DaySummary:
@@ -232,7 +242,7 @@ def _serve(connection: Connection) -> None:
         return
     try:
         cfg, supply, store = prepared(job, tell)
-        supply.use("the first connection", lambda source: source.__enter__())
+        supply.connect()
     except Exception as error:
         connection.send(replace(failure(*first, error), blame="every"))
         return

@@ -12,6 +12,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from bml.book import dataobject
@@ -31,6 +32,7 @@ from bml.types import (
     DepthBook,
     DepthRows,
     Flag,
+    StoreError,
 )
 
 #: days of the training span a step learns from: enough to see the book's depth, cheap enough to read twice
@@ -201,27 +203,38 @@ def publish(
     there = None if force else found(store, symbol, day, meta=meta, any_origin=any_origin)
     if there is not None:
         return there
-    store.write(builder.build(symbol, day), meta=meta)
-    with store.open(symbol, day) as file:
-        return summarised(file, built=True)
+    value = builder.build(symbol, day)
+    store.write(value, meta=meta)
+    return summarised(value, built=True)  # not of the file: a rolling store may have removed it already
 
 
 def found(
     store: DayStore, symbol: str, day: dt.date, *, meta: dict[str, Any], any_origin: bool = False
 ) -> DaySummary | None:
-    """What the store's file of a day holds; None when there is none, or one without any row. Raises as publish does."""
-    if not store.has(symbol, day):
+    """What the store's file of a day holds; None when there is none, a damaged one, or one without any row.
+
+    Raises as publish does.
+    """
+    if not counted(store, symbol, day):
         return None
     with store.open(symbol, day) as file:
-        if file.quality.counts.get("n_rows", 0) == 0:
-            return None
         if not any_origin:
-            _check_origin(file, meta)
+            check_origin(file.path, file.attrs["meta"]["origin"], meta["origin"])
         return summarised(file, built=False)
 
 
-def summarised(file: DayFile, *, built: bool) -> DaySummary:
-    """What a day file holds, in numbers."""
+def counted(store: DayStore, symbol: str, day: dt.date) -> int | None:
+    """How many rows the day's file was made of; None when there is none, or its header or texts are damaged."""
+    try:
+        with store.open(symbol, day) as file:
+            _ = file.attrs
+            return file.quality.counts.get("n_rows", 0)
+    except StoreError:
+        return None
+
+
+def summarised(file: DayFile | AlignedDay, *, built: bool) -> DaySummary:
+    """What a day holds, in numbers."""
     flag_T, counts = file.flag_T, dict(file.quality.counts)
     is_gap_T = flag_T & Flag.GAP != 0
     gap = int(is_gap_T.sum())
@@ -238,18 +251,18 @@ def summarised(file: DayFile, *, built: bool) -> DaySummary:
     )
 
 
-def _check_origin(file: DayFile, meta: dict[str, Any]) -> None:
-    """A store filled from one database must not be continued from another that happens to be configured alike."""
-    then, now = (
-        {key: value for key, value in origin.items() if key not in _SAME_ROWS}
-        for origin in (file.attrs["meta"]["origin"], meta["origin"])
-    )
+def check_origin(path: Path, was: dict[str, Any], is_now: dict[str, Any]) -> None:
+    """A store filled from one database must not be continued from another that happens to be configured alike.
+
+    Raises ConfigError.
+    """
+    then, now = ({key: value for key, value in origin.items() if key not in _SAME_ROWS} for origin in (was, is_now))
     if then != now:
         different = ", ".join(
             f"{key} {then.get(key)!r}, now {now.get(key)!r}" for key in then if then[key] != now.get(key)
         )
         raise ConfigError(
-            f"{file.path}: was built from another source ({different}): use another store.root, build again with "
+            f"{path}: was built from another source ({different}): use another store.root, build again with "
             "--force, or set store.any_origin: true if both hold the same rows"
         )
 

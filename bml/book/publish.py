@@ -14,7 +14,7 @@ import secrets
 import shutil
 from pathlib import Path
 
-from bml.host import started
+from bml.host import host_name, started
 from bml.types import StoreError
 
 #: .NAME.HOST.PID-TOKEN.tmp: hidden, and never ending in the final suffix
@@ -106,8 +106,8 @@ def is_alive(pid: int) -> bool:
 
 
 def host_label() -> str:
-    """This machine's name, fit for a file name."""
-    return re.sub(r"[^0-9A-Za-z_-]", "-", os.uname().nodename) or "host"
+    """This machine's name and process id space, fit for a file name: in another space a process id says nothing."""
+    return re.sub(r"[^0-9A-Za-z_-]+", "-", host_name()).strip("-") or "host"
 
 
 def _words(path: Path, size: int, error: OSError) -> str:

@@ -73,6 +73,14 @@ def fail(store: DayStore, symbol: str, day: dt.date, reason: str) -> FailedDay:
     return record
 
 
+def is_settled(store: DayStore, symbol: str, day: dt.date) -> bool:
+    """Whether a day that failed was built since, by a run that died before it could remove the record."""
+    try:
+        return store.path(symbol, day).stat().st_mtime_ns > _quarantine(store, symbol, day).stat().st_mtime_ns
+    except FileNotFoundError:
+        return False
+
+
 def absolve(store: DayStore, symbol: str, day: dt.date) -> None:
     """Remove the record of a day that has been built since."""
     _quarantine(store, symbol, day).unlink(missing_ok=True)

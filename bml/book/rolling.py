@@ -2,10 +2,10 @@
 
     {root}/kept/{symbol}/{yyyy}/{symbol}_{date}_{digest[:8]}.h5
 
-A kept file holds everything of a day but its arrays over time: header, daily moments, scaler, quality report, how
-the grid was filled, and the SHA-256 of the day file, which a rebuild must reproduce. It is published before the day
-file is removed, so a day is always there in one form at least. The rows themselves stay where they came from:
-nothing that cannot be built again is removed.
+A kept file holds what is small of a day: header, where its rows came from, daily moments, scaler, quality report, how
+the grid was filled, and the SHA-256 of the day file, which a rebuild from the same rows reproduces. It is published
+before the day file is removed, so a day is always there in one form at least. The rows themselves stay where they
+came from: nothing that cannot be built again is removed.
 """
 
 from __future__ import annotations
@@ -39,11 +39,15 @@ GB = 1e9
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeptDay:
-    """What is left of a day whose file was removed; ``sha256`` and ``size`` are those of the file."""
+    """What is left of a day whose file was removed; ``sha256`` and ``size`` are those of the file.
+
+    ``origin``: where its rows came from, None where its writer did not say.
+    """
 
     summary: DaySummary
     moments: DailyMoments
     quality: QualityReport
+    origin: dict[str, Any] | None
     sha256: str
     size: int
 
@@ -77,7 +81,8 @@ def kept(store: DayStore, symbol: str, day: dt.date) -> KeptDay | None:
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise StoreError(f"{path}: damaged ({error}); delete it and build the day again") from error
     summary = DaySummary(**{**meta["summary"], "day": day, "built": False})
-    return KeptDay(summary=summary, moments=moments, quality=quality, sha256=meta["sha256"], size=meta["size"])
+    origin, sha256, size = meta.get("origin"), meta["sha256"], meta["size"]
+    return KeptDay(summary=summary, moments=moments, quality=quality, origin=origin, sha256=sha256, size=size)
 
 
 def daily_moments(store: DayStore, symbol: str, day: dt.date) -> DailyMoments:
@@ -110,6 +115,7 @@ def evict(store: DayStore, symbol: str, day: dt.date) -> int:
             "series": list(moments.names_V),
             "summary": {**asdict(summarised(file, built=False)), "day": str(day)},
             "header": dict(file.header),
+            "origin": file.attrs["meta"].get("origin"),
         }
     data = path.read_bytes()
     about |= {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
@@ -129,14 +135,14 @@ def evict(store: DayStore, symbol: str, day: dt.date) -> int:
 @contextlib.contextmanager
 def reading(root: Path) -> Iterator[None]:
     """While the block runs, no process of whatever configuration removes day files below ``root``."""
-    with _lock(root, fcntl.LOCK_SH):
+    with _lock(root, "reading", fcntl.LOCK_SH):
         yield
 
 
 @contextlib.contextmanager
-def _lock(root: Path, kind: int) -> Iterator[None]:
+def _lock(root: Path, name: str, kind: int) -> Iterator[None]:
     """A lock that ends with the block or the process. Raises BlockingIOError as flock does."""
-    path = root / "state" / "reading.lock"
+    path = root / "state" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -173,7 +179,9 @@ class Rolling:
         if size + needed <= self._limit:
             return
         with self._alone():
-            size = self._remove(size, needed, set(spare))
+            size = _folder_size(Path(self._store.root) / "days")  # another run may have made room meanwhile
+            if size + needed > self._limit:
+                size = self._remove(size, needed, set(spare))
         if size + needed <= self._limit:
             return
         raise StoreError(
@@ -197,14 +205,16 @@ class Rolling:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        try:
-            with _lock(Path(self._store.root), fcntl.LOCK_EX | fcntl.LOCK_NB):
-                yield
-        except BlockingIOError:
-            raise StoreError(
-                f"{self._store.root}: store.max_gb is reached, and another process (bml train or evaluate) "
-                "reads the day files, so none can be removed: run this again when it is done, or raise store.max_gb"
-            ) from None
+        root = Path(self._store.root)
+        with _lock(root, "evicting", fcntl.LOCK_EX):  # other runs that make room are waited for, readers are not
+            try:
+                with _lock(root, "reading", fcntl.LOCK_EX | fcntl.LOCK_NB):
+                    yield
+            except BlockingIOError:
+                raise StoreError(
+                    f"{root}: store.max_gb is reached, and another process (bml train or evaluate) "
+                    "reads the day files, so none can be removed: run this again when it is done, or raise store.max_gb"
+                ) from None
 
 
 def _folder_size(folder: Path) -> int:

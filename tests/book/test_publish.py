@@ -222,3 +222,16 @@ def test_a_process_that_ended_is_not_alive_even_before_it_is_reaped() -> None:
     process.wait()
     assert not is_alive(process.pid)
     assert is_alive(os.getpid())
+
+
+def test_another_process_id_space_is_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers of one machine may share a name and a folder; a number there is another process, or none, here."""
+    label = publishing.host_label()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    theirs = tmp_path / f".x.h5.{label}.{dead.pid}-00000000.tmp"
+    theirs.write_bytes(b"x")
+    monkeypatch.setattr(publishing, "host_name", lambda: f"{os.uname().nodename} pid:[1]")
+    assert publishing.host_label() == f"{os.uname().nodename}-pid-1"
+    publish(tmp_path / "new.h5", b"data")
+    assert theirs.exists()

@@ -20,6 +20,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from bml.book.publish import host_label
 from bml.config.params import parameter_model
 from bml.dataset.dataset import Dataset
 from bml.evaluation.report import evaluate
@@ -153,7 +154,7 @@ def test_the_best_checkpoint_is_moved_last(market: Dataset, tmp_path: Path, monk
 
 
 def test_folders_of_dead_trainings_are_swept_and_of_living_ones_kept(market: Dataset, tmp_path: Path) -> None:
-    out, host = tmp_path / "model", os.uname().nodename
+    out, host = tmp_path / "model", host_label()
     dead = subprocess.Popen(["true"])
     dead.wait()
     kept = [f".model.{host}.{os.getpid()}-0123abcd.training", f".model.elsewhere.{dead.pid}-0123abcd.training",
