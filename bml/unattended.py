@@ -195,6 +195,10 @@ class _Run:
         tail = self._held[-SAME_TROUBLE:]
         if len(tail) == SAME_TROUBLE and all(one.blame in ("source", "internal", "died") for one in tail):
             told.add_note(f"{SAME_TROUBLE} days failed like this one after the other, so the run was stopped")
+            if self._summaries and all(one.blame != "source" for one in tail):
+                # other days can be built: these must not stand in the way of those behind them for good
+                self._settle()
+                told.add_note("they are set aside: the next run goes on behind them")
             raise told
         if not self._summaries and len(self._held) == NEVER_A_SUCCESS:
             told.add_note(f"the first {NEVER_A_SUCCESS} days all failed, so the run was stopped")

@@ -16,7 +16,7 @@ from bml.book import records
 from bml.book.days import store_digest
 from bml.book.store import DayStore
 from bml.cli.progress import Progress
-from bml.types import ConfigError, ConnectionLost, DataError, DepthRows, SourceError, StoreError
+from bml.types import BmlError, ConfigError, ConnectionLost, DataError, DepthRows, SourceError, StoreError
 from bml.unattended import Choices, build_days, workers_of
 from bml.worker import Outcome, Supply, failure
 from tests.book.test_days import Feed
@@ -116,6 +116,18 @@ def test_trouble_that_is_no_days_fault_stops_after_three(cfg: config.Config) -> 
     assert "3 days failed like this one after the other" in caught.value.__notes__[0]
     assert Frail.reads_so_far == 6
     assert not (cfg.store.root / "quarantine").exists()
+
+
+def test_neighbours_that_no_step_can_build_do_not_stand_in_the_way_for_ever(cfg: config.Config) -> None:
+    Frail.trouble = {n: ValueError("a step's own error") for n in range(4, 7)}
+    with pytest.raises(BmlError, match="a step's own error") as caught:
+        run(cfg)
+    assert "the next run goes on behind them" in caught.value.__notes__[1]
+    Frail.trouble = {}
+    built = run(cfg)
+    assert (len(built.summaries), built.n_skipped) == (DAYS - 3, 3)
+    assert [one.day for one in built.failed] == [day(3), day(4), day(5)]
+    assert run(cfg, retry_failed=True).failed == []
 
 
 def test_nothing_but_bad_days_stops_after_ten(cfg: config.Config) -> None:
