@@ -10,6 +10,7 @@ import collections
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import replace
@@ -24,6 +25,9 @@ from bml.worker import Job, Outcome, Tell, failure
 #: seconds to reach a scheduler, and to see a first worker
 CONNECT_S = 10.0
 
+#: seconds between looks for a finished day, and for workers while none is
+PAUSE_S, LOOK_S = 0.1, 5.0
+
 _lock = threading.Lock()
 #: on a worker: pools without a day at the moment, by run
 _pools: dict[str, list[Processes]] = {}
@@ -34,9 +38,13 @@ _log = logging.getLogger(__name__)
 class Cluster:
     """Days on the Dask scheduler at ``address``, or on ``local`` Dask workers of this machine. A context manager."""
 
-    def __init__(self, job: Job, *, address: str | None, local: int, timeout_s: float, tell: Tell) -> None:
+    def __init__(
+        self, job: Job, *, address: str | None, local: int, timeout_s: float, retry_s: float, tell: Tell
+    ) -> None:
         self._distributed = _import()
-        self._job, self._timeout_s, self._tell = job, timeout_s, tell
+        self._job, self._timeout_s, self._retry_s, self._tell = job, timeout_s, retry_s, tell
+        self._look_again = 0.0
+        self._alone_since: float | None = None
         self._address, self._local = address, local
         self._where = address or "of this machine"
         self._cluster: Any = None
@@ -75,10 +83,32 @@ class Cluster:
             ): (symbol, day)
             for symbol, day in days
         }
-        for future in self._distributed.as_completed(list(futures)):
-            symbol, day = futures[future]
-            yield self._result(future, symbol, day)
-            future.release()
+        completed = self._distributed.as_completed(list(futures))
+        while not completed.is_empty():
+            batch = completed.next_batch(block=False)
+            for future in batch:
+                symbol, day = futures[future]
+                yield self._result(future, symbol, day)
+                future.release()
+            if not batch:
+                self._look_for_workers()
+                time.sleep(PAUSE_S)
+
+    def _look_for_workers(self) -> None:
+        """Days wait for workers without a word from Dask: say so, and stop when none came back for ``retry_s``."""
+        now = time.monotonic()
+        if now < self._look_again:
+            return
+        self._look_again = now + LOOK_S
+        if self._slots():
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = now
+            self._tell(f"the Dask scheduler {self._where} has no worker left: waiting for one", 0.0)
+        elif now - self._alone_since > self._retry_s:
+            raise ConnectionLost(
+                f"the Dask scheduler {self._where} had no worker for {self._retry_s:g} s: run this again when it has"
+            )
 
     def _result(self, future: Any, symbol: str, day: Any) -> Outcome:
         error = future.exception()
@@ -99,7 +129,7 @@ class Cluster:
     def _slots(self) -> dict[str, int]:
         """Host -> days it may build at a time."""
         slots: collections.Counter[str] = collections.Counter()
-        for worker in self._client.scheduler_info(n_workers=-1)["workers"].values():
+        for worker in self._client.scheduler_info(n_workers=-1).get("workers", {}).values():
             slots[worker["host"]] += worker["nthreads"]
         return dict(slots)
 

@@ -263,7 +263,8 @@ def _scheduler(
         return Processes(job, workers, timeout_s=timeout_s, tell=tell)
     from bml.cluster import Cluster
 
-    return Cluster(job, address=choices.scheduler, local=choices.local_cluster or 0, timeout_s=timeout_s, tell=tell)
+    local, retry_s = choices.local_cluster or 0, cfg.run.retry_s
+    return Cluster(job, address=choices.scheduler, local=local, timeout_s=timeout_s, retry_s=retry_s, tell=tell)
 
 
 def failed_words(failed: Sequence[FailedDay], config: object) -> str:

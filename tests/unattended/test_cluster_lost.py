@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from concurrent.futures import CancelledError
 
 import pytest
 
+from bml import cluster as dask
 from bml.cluster import Cluster
-from bml.types import SourceError
+from bml.types import ConnectionLost, SourceError
 
 
 @pytest.mark.parametrize("lost", [CancelledError("bml-1"), ConnectionResetError("Stream is closed")])
@@ -24,3 +26,30 @@ def test_a_dask_scheduler_that_goes_away_is_unreachable(lost: Exception) -> None
     cluster._where = "tcp://somewhere:8786"
     with pytest.raises(SourceError, match="tcp://somewhere:8786 went away: run this again"):
         cluster._result(Future(), "BTCUSDT", dt.date(2024, 1, 1))
+
+
+def test_a_scheduler_without_workers_is_told_and_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask, "LOOK_S", 0.0)
+    cluster, told = object.__new__(Cluster), []
+    cluster._where, cluster._retry_s, cluster._look_again, cluster._alone_since = (
+        "tcp://somewhere:8786",
+        0.05,
+        0.0,
+        None,
+    )
+    cluster._tell = lambda text, _: told.append(text)
+    left = {"10.0.0.1": 1}
+    monkeypatch.setattr(cluster, "_slots", lambda: left, raising=False)
+    cluster._look_for_workers()
+    assert told == []
+    left.clear()
+    cluster._look_for_workers()
+    cluster._look_for_workers()
+    assert told == ["the Dask scheduler tcp://somewhere:8786 has no worker left: waiting for one"]
+    left["10.0.0.2"] = 1
+    cluster._look_for_workers()  # one came back: the clock starts again
+    left.clear()
+    cluster._look_for_workers()
+    time.sleep(0.06)
+    with pytest.raises(ConnectionLost, match=r"tcp://somewhere:8786 had no worker for 0\.05 s: run this again"):
+        cluster._look_for_workers()
