@@ -33,7 +33,7 @@ from bml.tracking import Tracker
 from bml.trackstore import mlflow_client
 mlflow_client()
 root = Path(sys.argv[1])
-for number, delay_s in ((signal.SIGKILL, 0.0), (signal.SIGINT, 0.05), (signal.SIGKILL, 0.3)):
+for number, delay_s in ((signal.SIGKILL, 0.0), (signal.SIGINT, 0.02), (signal.SIGKILL, 0.1)):
     child = os.fork()
     if not child:
         try:
