@@ -12,14 +12,11 @@ case $isa in v*) export BML_ISAS=$isa ;; esac # one build is enough: all are of 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-mkdir -p "$scratch/bml/sources" "$scratch/tests/sources"
-cp -r setup.py pyproject.toml README* LICENSE* csrc "$scratch"
-cp bml/__init__.py bml/types.py "$scratch/bml"
-cp -r bml/kernels "$scratch/bml"
-cp bml/sources/__init__.py bml/sources/_copy_rows.py* "$scratch/bml/sources"
+mkdir -p "$scratch/tests/sources"
+cp -r setup.py pyproject.toml README* LICENSE* csrc bml "$scratch"
 cp -r tests/*.py tests/kernels "$scratch/tests"
 cp tests/sources/test_postgres_decoder.py tests/sources/test_copy_book.py "$scratch/tests/sources"
-rm -f "$scratch"/bml/kernels/*.so
+find "$scratch/bml" -name '*.so' -delete
 cd "$scratch"
 BML_SANITIZE=address,undefined "$python" setup.py -q build_ext --inplace
 
