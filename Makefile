@@ -64,7 +64,7 @@ callgrind: $(STAMP)  ## instructions per element beside bench/instructions.json 
 
 bench: $(STAMP)  ## kernels beside memcpy and their peers; writes the README's table
 	mkdir -p build
-	$(MEASURE) --benchmark-json=build/bench.json
+	$(MEASURE) --rounds 5 --patience 3 --benchmark-json=build/bench.json
 	$(BIN)/python -m bench.report table build/bench.json --readme README.md
 
 bench-gate: $(STAMP)  ## fails when a kernel is slower, beside memcpy and numba, than bench/baseline.json allows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -238,7 +238,9 @@ def _scheduler(
     choices: Choices,
     to_build: int,
 ) -> Scheduler:
-    tell: Callable[[str, float], None] = lambda text, _: progress.say(text)  # noqa: E731
+    def tell(text: str, _: float) -> None:
+        progress.say(text)
+
     timeout_s = choices.day_timeout_s if choices.day_timeout_s is not None else cfg.run.day_timeout_s
     workers = workers_of(cfg, choices, to_build, is_remote=is_remote(origin))
     on_dask = choices.scheduler is not None or choices.local_cluster is not None

@@ -77,9 +77,9 @@ def _columns(where: str, columns: Sequence[Floats], *, sided: bool) -> tuple[Flo
     wanted = "2 (px, qty) with side_N" if sided else "4 (bid_px, bid_qty, ask_px, ask_qty) without side_N"
     if len(columns) != (2 if sided else 4):
         raise ValueError(f"{where}: columns must be {wanted}, not {len(columns)}")
-    fields = [_arrays.plain(where, name, x, _arrays.FLOATS) for name, x in zip(_COLUMNS, columns)]  # noqa: B905
+    fields = [_arrays.plain(where, name, x, _arrays.FLOATS) for name, x in zip(_COLUMNS, columns, strict=False)]
     kind = fields[0].dtype
-    if any([x.dtype is not kind and x.dtype != kind for x in fields]):  # noqa: C419
+    if any(x.dtype != kind for x in fields):
         raise TypeError(f"{where}: columns must be all float64 or all float32")
     return tuple(fields)
 
