@@ -17,7 +17,7 @@ from bml.book.store import DayStore
 from bml.config import Config
 from bml.plan import PlannedDay, State, is_wanted, survey
 from bml.scheduling import Processes, Scheduler, Serial, SymbolDay, threads_of
-from bml.types import ConfigError, StoreError
+from bml.types import BmlError, ConfigError, SourceError, StoreError
 from bml.worker import DayWorker, Job, Outcome, Supply
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ def build_days(
     planned = survey(cfg, store)
     progress.done()
     wanted = [one for one in planned if is_wanted(one, force=choices.force, retry_failed=choices.retry_failed)]
-    run = _Run(cfg, store, planned, progress)
-    run.look(planned, wanted, origin)
+    run = _Run(cfg, store, planned, origin, progress)
+    run.look(planned, wanted)
     if wanted:
         progress.phase("preprocess", len(wanted))
         with contextlib.ExitStack() as stack:
@@ -117,8 +117,10 @@ def build_days(
 class _Run:
     """Takes outcomes one by one: records, ledgers, room on the disk, and when enough is enough."""
 
-    def __init__(self, cfg: Config, store: DayStore, planned: Sequence[PlannedDay], progress: Progress) -> None:
-        self._cfg, self._store, self._progress = cfg, store, progress
+    def __init__(
+        self, cfg: Config, store: DayStore, planned: Sequence[PlannedDay], origin: dict[str, Any], progress: Progress
+    ) -> None:
+        self._cfg, self._store, self._origin, self._progress = cfg, store, origin, progress
         self._order = {(one.symbol, one.day): place for place, one in enumerate(planned)}
         self._rolling = Rolling(cfg.store, store, self._order)
         self._summaries: dict[SymbolDay, DaySummary] = {}
@@ -126,7 +128,7 @@ class _Run:
         self._held: list[Outcome] = []  # failures not recorded yet: they may concern every day
         self._n_skipped = self._n_built = 0
 
-    def look(self, planned: Sequence[PlannedDay], wanted: Sequence[PlannedDay], origin: dict[str, Any]) -> None:
+    def look(self, planned: Sequence[PlannedDay], wanted: Sequence[PlannedDay]) -> None:
         """Take what is there already: summaries of days that are, records of days that failed before."""
         to_build = {(one.symbol, one.day) for one in wanted}
         for one in planned:
@@ -140,7 +142,7 @@ class _Run:
                     self._n_skipped += 1
                     self._progress.say(f"skipped {one.symbol} {one.day}: it failed before ({record.reason})")
                 continue
-            summary = self._known(one, origin)
+            summary = self._known(one)
             if summary is None:
                 raise StoreError(
                     f"{one.symbol} {one.day}: was {one.state.value} and is gone: another process changes "
@@ -152,15 +154,15 @@ class _Run:
             self._progress.say(f"{self._n_skipped} days skipped; --retry-failed tries them again")
         self._rolling.make_room()
 
-    def _known(self, one: PlannedDay, origin: dict[str, Any]) -> DaySummary | None:
+    def _known(self, one: PlannedDay) -> DaySummary | None:
         if one.state is State.EVICTED:
             remains = kept(self._store, one.symbol, one.day)
             if remains is None:
                 return None
             if remains.origin is not None and not self._cfg.store.any_origin:
-                check_origin(kept_path(self._store, one.symbol, one.day), remains.origin, origin)
+                check_origin(kept_path(self._store, one.symbol, one.day), remains.origin, self._origin)
             return remains.summary
-        meta = {"origin": origin}
+        meta = {"origin": self._origin}
         return found(self._store, one.symbol, one.day, meta=meta, any_origin=self._cfg.store.any_origin)
 
     def take(self, outcome: Outcome) -> None:
@@ -193,7 +195,9 @@ class _Run:
         self._progress.say(f"failed {outcome.symbol} {outcome.day}: {told}")
         self._progress.advance(note=f"{outcome.symbol} {outcome.day} failed")
         tail = self._held[-SAME_TROUBLE:]
-        if len(tail) == SAME_TROUBLE and all(one.blame in ("source", "internal", "died") for one in tail):
+        if len(tail) == SAME_TROUBLE and all(one.blame in ("source", "internal", "timeout", "died") for one in tail):
+            if all(one.blame == "timeout" for one in tail):
+                told = self._frozen(told)
             told.add_note(f"{SAME_TROUBLE} days failed like this one after the other, so the run was stopped")
             if self._summaries and all(one.blame != "source" for one in tail):
                 # other days can be built: these must not stand in the way of those behind them for good
@@ -203,6 +207,16 @@ class _Run:
         if not self._summaries and len(self._held) == NEVER_A_SUCCESS:
             told.add_note(f"the first {NEVER_A_SUCCESS} days all failed, so the run was stopped")
             raise told
+
+    def _frozen(self, told: BmlError) -> BmlError:
+        """What time-outs one after the other come to: a server that answers no more, or too short a limit."""
+        if not is_remote(self._origin):
+            return type(told)(f"{told}: raise run.day_timeout_s if days take that long")
+        place = "{host}:{port}/{database}".format_map({"port": "", "database": "", **self._origin})
+        return SourceError(
+            f"{place} does not give a day's rows in time ({told}): see whether it answers with  bml doctor --source "
+            f"{self._cfg.path}  and run this again, or raise run.day_timeout_s if days take that long"
+        )
 
     def _settle(self) -> None:
         """Put the held failures into quarantine: another day was built, so they are those days' own."""

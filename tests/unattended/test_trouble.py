@@ -18,11 +18,12 @@ from bml.book.store import DayStore
 from bml.cli.progress import Progress
 from bml.types import BmlError, ConfigError, ConnectionLost, DataError, DepthRows, SourceError, StoreError
 from bml.unattended import Choices, build_days, workers_of
-from bml.worker import Outcome, Supply, failure
+from bml.worker import DayWorker, Outcome, Supply, failure
 from tests.book.test_days import Feed
 from tests.end_to_end import tiny
 
 DAYS = 12
+GIVEN_UP = "not done after 60 s (run.day_timeout_s), so it was given up"
 
 
 class Frail(Feed):
@@ -59,14 +60,13 @@ def cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
     return config.load(tiny.write_config(tmp_path / "c.yaml", tree))
 
 
-def run(cfg: config.Config, **choices: Any) -> unattended.Built:
+def run(cfg: config.Config, *, origin: dict[str, Any] | None = None, **choices: Any) -> unattended.Built:
     told: list[str] = []
     with Supply(cfg, lambda text, _: told.append(text)) as supply:
         plan = learned.learn(cfg, supply.source)
         store = DayStore(cfg.store.root, store_digest(cfg, plan))
-        return build_days(
-            cfg, supply, store, plan, {"kind": "feed"}, Progress(quiet=True), Choices(workers=0, **choices)
-        )
+        origin = origin or {"kind": "feed"}
+        return build_days(cfg, supply, store, plan, origin, Progress(quiet=True), Choices(workers=0, **choices))
 
 
 def day(number: int) -> str:
@@ -116,6 +116,40 @@ def test_trouble_that_is_no_days_fault_stops_after_three(cfg: config.Config) -> 
     assert "3 days failed like this one after the other" in caught.value.__notes__[0]
     assert Frail.reads_so_far == 6
     assert not (cfg.store.root / "quarantine").exists()
+
+
+@pytest.mark.parametrize(
+    ("origin", "code", "words"),
+    [
+        ({"kind": "feed"}, 1, r"^not done after 60 s .* given up: raise run\.day_timeout_s"),
+        (
+            {"kind": "postgres", "host": "db.example", "port": "5432", "database": "market"},
+            4,
+            r"^db\.example:5432/market does not give a day's rows in time \(not done after 60 s .*bml doctor --source",
+        ),
+    ],
+)
+def test_a_frozen_server_does_not_cost_a_time_out_a_day(
+    cfg: config.Config, monkeypatch: pytest.MonkeyPatch, origin: dict[str, Any], code: int, words: str
+) -> None:
+    """Time-outs between which nothing is built stop the run; the days are set aside, so the next one goes on."""
+    build, built = DayWorker.build, []
+
+    def freezes(self: DayWorker, symbol: str, at: dt.date) -> Outcome:
+        built.append(at)
+        if len(built) in (2, 3) or len(built) >= 5:
+            return Outcome(symbol=symbol, day=at, blame="timeout", error=("BmlError", GIVEN_UP))
+        return build(self, symbol, at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DayWorker, "build", freezes)
+        with pytest.raises(BmlError, match=words) as caught:
+            run(cfg, origin=origin)
+    assert caught.value.exit_code == code
+    assert "3 days failed like this one after the other" in caught.value.__notes__[0]
+    assert len(built) == 7, "two time-outs before a day that was built are those days' own"
+    assert run(cfg, origin=origin).n_skipped == 5
+    assert run(cfg, origin=origin, retry_failed=True).failed == []
 
 
 def test_neighbours_that_no_step_can_build_do_not_stand_in_the_way_for_ever(cfg: config.Config) -> None:
