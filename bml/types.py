@@ -54,6 +54,10 @@ class StoreError(BmlError):
     """A day file cannot be written, or is truncated, foreign, incomplete or damaged."""
 
 
+class UnreadableFile(StoreError):
+    """A day file may be there and whole, but the system does not let it be read: permission, an I/O error."""
+
+
 class GateError(BmlError):
     """The data are readable, but do not suffice: no usable windows, too few rows to calibrate."""
 

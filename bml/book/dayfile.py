@@ -17,7 +17,7 @@ import numpy.typing as npt
 from bml.book import layout, report
 from bml.book.hdf5 import Attribute, Place, read_header
 from bml.book.mapping import map_file
-from bml.types import DailyMoments, Float32, Float64, Floats, Int32, Int64, QualityReport, StoreError
+from bml.types import DailyMoments, Float32, Float64, Floats, Int32, Int64, QualityReport, StoreError, UnreadableFile
 
 Parsed = TypeVar("Parsed")
 
@@ -25,16 +25,21 @@ Parsed = TypeVar("Parsed")
 def open_file(path: Path | str, *, verify: bool = False) -> DayFile:
     """The day file at ``path``, checked by its header and mapped; ``verify`` reads all of it as well.
 
-    Raises StoreError: missing, unreadable, truncated, not HDF5, foreign, of another schema, incomplete, of the
-    wrong type, byte order or layout, or damaged. Cost: about two milliseconds; no file stays open.
+    Raises StoreError: missing, truncated, not HDF5, foreign, of another schema, incomplete, of the wrong type, byte
+    order or layout, or damaged; UnreadableFile where only the system refuses.
+    Cost: about two milliseconds; no file stays open.
     """
     path = Path(path)
     try:
         file = _open(path)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreError(f"{path}: there is no such day file: build it with  bml run") from error
+    except IsADirectoryError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}: remove it") from error
     except OSError as error:
-        raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise UnreadableFile(
+            f"{path}: cannot be read: {error.strerror or error}; check its owner, its mode and the disk"
+        ) from error
     if verify:
         file.verify()
     return file

@@ -33,6 +33,7 @@ from bml.types import (
     DepthRows,
     Flag,
     StoreError,
+    UnreadableFile,
 )
 
 #: days of the training span a step learns from: enough to see the book's depth, cheap enough to read twice
@@ -224,11 +225,16 @@ def found(
 
 
 def counted(store: DayStore, symbol: str, day: dt.date) -> int | None:
-    """How many rows the day's file was made of; None when there is none, or its header or texts are damaged."""
+    """How many rows the day's file was made of; None when there is none, or its header or texts are damaged.
+
+    Raises UnreadableFile where the system does not let it be known: a day that is there is not built again.
+    """
     try:
         with store.open(symbol, day) as file:
             _ = file.attrs
             return file.quality.counts.get("n_rows", 0)
+    except UnreadableFile:
+        raise
     except StoreError:
         return None
 

@@ -6,6 +6,7 @@ half-closed HDF5 file; and read back only as far as the header, since the arrays
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def _put(file: h5py.h5f.FileID, name: str, x: npt.NDArray[Any]) -> None:
 def read_header(path: Path) -> tuple[dict[str, Attribute], dict[str, Place]]:
     """Attributes and array places of an HDF5 file; no handle stays open.
 
-    Raises StoreError: not HDF5, truncated, or an array that cannot be mapped. Cost: about a millisecond.
+    Raises StoreError: not HDF5, truncated, or an array that cannot be mapped; OSError where the disk fails. Cost: about a millisecond.
     """
     with open(path, "rb") as plain:
         if plain.read(len(MAGIC)) != MAGIC:
@@ -95,6 +96,8 @@ def read_header(path: Path) -> tuple[dict[str, Attribute], dict[str, Place]]:
             attributes = {str(name): _plain(value) for name, value in file.attrs.items()}
             places = {name: _place(path, item) for name, item in file.items() if isinstance(item, h5py.Dataset)}
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # what h5py raises for broken bytes
+        if isinstance(error, OSError) and error.errno in (errno.EIO, errno.EACCES, errno.ESTALE):
+            raise
         told = str(error).strip().replace("\n", " ")
         raise StoreError(f"{path}: HDF5 cannot read it, it is truncated or damaged ({told})") from error
     for name, place in places.items():

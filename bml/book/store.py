@@ -23,7 +23,7 @@ from bml.book.dayfile import DayFile, open_file
 from bml.book.hdf5 import Attribute, pack
 from bml.book.layout import SCHEMA
 from bml.book.publish import publish
-from bml.types import FIELDS, NS_PER_DAY, AlignedDay, ConfigError, DailyMoments, DataError, StoreError
+from bml.types import FIELDS, NS_PER_DAY, AlignedDay, ConfigError, DailyMoments, DataError, StoreError, UnreadableFile
 
 __all__ = ["SCHEMA", "DayFile", "DayStore", "open_file"]
 
@@ -54,9 +54,14 @@ class DayStore:
         return Path(self.root) / "days" / symbol / f"{day.year:04d}" / name
 
     def has(self, symbol: str, day: dt.date) -> bool:
-        """Whether the day is there, complete and of this digest, judged by its header. A damaged file is not there."""
+        """Whether the day is there, complete and of this digest, judged by its header. A damaged file is not there.
+
+        Raises UnreadableFile where the system does not let it be known.
+        """
         try:
             _open(self, symbol, day, verify=False).close()
+        except UnreadableFile:
+            raise
         except StoreError:
             return False
         return True

@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -17,9 +18,10 @@ import numpy as np
 import pytest
 
 from bml.book import layout
+from bml.book.days import counted
 from bml.book.hdf5 import PAGE, Attribute, pack, read_header
 from bml.book.store import SCHEMA, DayFile, DayStore, open_file
-from bml.types import AlignedDay, ConfigError, DataError, StoreError
+from bml.types import AlignedDay, ConfigError, DataError, StoreError, UnreadableFile
 from tests.book.book_days import DAY, MIDNIGHT, clean_day, context
 
 DIGEST = "0123456789abcdef" * 4
@@ -256,6 +258,17 @@ def test_damaged_files_are_refused(store: DayStore, path: Path, name: str) -> No
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not store.has("BTCUSDT", DAY)
+
+
+@pytest.mark.parametrize("fault", ["Input/output error", "Too many levels of symbolic links"])
+def test_a_file_the_system_refuses_is_told_and_not_taken_as_missing(store: DayStore, path: Path, fault: str) -> None:
+    """A read that fails in the kernel itself: of a process's memory at 0, or of a link to itself."""
+    path.unlink()
+    path.symlink_to("/proc/self/mem" if fault.startswith("Input") else path)
+    for ask in (store.has, store.open, partial(counted, store)):
+        with pytest.raises(UnreadableFile, match=rf"cannot be read: {fault}; check its owner") as caught:
+            ask("BTCUSDT", DAY)
+        assert str(path) in str(caught.value)
 
 
 def test_a_damaged_day_can_be_written_again(store: DayStore, path: Path, day: AlignedDay) -> None:
