@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 from collections.abc import Sequence
@@ -103,14 +102,18 @@ def build_days(
     wanted = [one for one in planned if is_wanted(one, force=choices.force, retry_failed=choices.retry_failed)]
     run = _Run(cfg, store, planned, origin, progress)
     run.look(planned, wanted)
-    if wanted:
-        progress.phase("preprocess", len(wanted))
-        with contextlib.ExitStack() as stack:
-            scheduler = _scheduler(cfg, supply, store, learned, origin, progress, choices, len(wanted))
-            outcomes = stack.enter_context(scheduler).run([(one.symbol, one.day) for one in wanted])
-            for outcome in outcomes:
+    todo = [(one.symbol, one.day) for one in wanted] + run.damaged()
+    if not todo:
+        return run.finished()
+    progress.phase("preprocess", len(todo))
+    with _scheduler(cfg, supply, store, learned, origin, progress, choices, len(todo)) as scheduler:
+        while todo:
+            for outcome in scheduler.run(todo):
                 run.take(outcome)
-        progress.done()
+            progress.done()
+            todo = run.damaged()
+            if todo:
+                progress.phase("preprocess again", len(todo))
     return run.finished()
 
 
@@ -125,6 +128,7 @@ class _Run:
         self._rolling = Rolling(cfg.store, store, self._order)
         self._summaries: dict[SymbolDay, DaySummary] = {}
         self._failed: dict[SymbolDay, FailedDay] = {}
+        self._again: set[SymbolDay] = set()
         self._held: list[Outcome] = []  # failures not recorded yet: they may concern every day
         self._n_skipped = self._n_built = 0
 
@@ -184,6 +188,16 @@ class _Run:
         self._settle()
         self._progress.advance(note=f"{outcome.symbol} {outcome.day}")
         self._rolling.make_room(spare=[where])
+
+    def damaged(self) -> list[SymbolDay]:
+        """Days that were there until their files were found damaged, and removed, while room was made."""
+        again = [where for where in self._rolling.damaged if where in self._summaries and where not in self._again]
+        for symbol, day in again:
+            told = self._rolling.damaged[symbol, day]
+            self._progress.say(f"{symbol} {day}: removed and built again, it was damaged: {told}")
+            del self._summaries[symbol, day]
+        self._again.update(again)
+        return again
 
     def _take_failure(self, outcome: Outcome) -> None:
         told = outcome.exception()

@@ -84,7 +84,8 @@ def _put(file: h5py.h5f.FileID, name: str, x: npt.NDArray[Any]) -> None:
 def read_header(path: Path) -> tuple[dict[str, Attribute], dict[str, Place]]:
     """Attributes and array places of an HDF5 file; no handle stays open.
 
-    Raises StoreError: not HDF5, truncated, or an array that cannot be mapped; OSError where the disk fails. Cost: about a millisecond.
+    Raises StoreError: not HDF5, truncated, or an array that cannot be mapped; OSError where the disk fails.
+    Cost: about a millisecond.
     """
     with open(path, "rb") as plain:
         if plain.read(len(MAGIC)) != MAGIC:

@@ -31,10 +31,14 @@ from bml.book.hdf5 import pack
 from bml.book.publish import publish
 from bml.book.store import DayStore
 from bml.config.storing import StoreSpec
-from bml.types import DailyMoments, QualityReport, StoreError
+from bml.types import DailyMoments, QualityReport, StoreError, UnreadableFile
 
 SCHEMA = "bml.kept/1"
 GB = 1e9
+
+
+class DamagedFile(StoreError):
+    """A day file whose bytes are not those that were written."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,8 +107,22 @@ def is_diagnostic(symbol: str, day: dt.date, fraction: float) -> bool:
 def evict(store: DayStore, symbol: str, day: dt.date) -> int:
     """Keep what is small of a day and remove its file; returns the bytes freed.
 
-    Raises StoreError when the day cannot be read or what is left of it cannot be written: then the file stays.
+    Raises StoreError when the day cannot be read (DamagedFile: its bytes are wrong) or what is left of it cannot be
+    written: then the file stays.
     """
+    try:
+        image, size = _remains(store, symbol, day)
+    except UnreadableFile:
+        raise
+    except StoreError as error:
+        raise DamagedFile(str(error)) from error
+    publish(kept_path(store, symbol, day), image)
+    store.path(symbol, day).unlink()
+    return size
+
+
+def _remains(store: DayStore, symbol: str, day: dt.date) -> tuple[bytes, int]:
+    """What is kept of a day as a file's bytes, and the size of the day file. Raises StoreError."""
     path = store.path(symbol, day)
     with store.open(symbol, day) as file:
         file.verify()  # what is kept must be what was built
@@ -127,9 +145,7 @@ def evict(store: DayStore, symbol: str, day: dt.date) -> int:
     }
     if moments.feature_SK is not None:
         arrays["feature_scaler"] = moments.feature_SK
-    publish(kept_path(store, symbol, day), pack(arrays, {"schema": SCHEMA, "complete": 1}))
-    path.unlink()
-    return len(data)
+    return pack(arrays, {"schema": SCHEMA, "complete": 1}), len(data)
 
 
 @contextlib.contextmanager
@@ -156,7 +172,8 @@ class Rolling:
     """Keeps the day files of a store below ``spec.max_gb``, oldest day first; with ``keep: all`` it does nothing.
 
     Only days of ``candidates`` are removed, and of those none that is a diagnostic. Day files of other
-    configurations count towards the limit, but are nobody's to remove.
+    configurations count towards the limit, but are nobody's to remove. A damaged file has no moments to keep: it is
+    removed too and its day is in ``damaged``, with what is wrong, for whoever builds it again.
     """
 
     def __init__(self, spec: StoreSpec, store: DayStore, candidates: Iterable[tuple[str, dt.date]]) -> None:
@@ -167,6 +184,7 @@ class Rolling:
             (day, symbol) for day, symbol in mine if not is_diagnostic(symbol, day, spec.diagnostic_fraction)
         )
         self.evicted: list[tuple[str, dt.date]] = []
+        self.damaged: dict[tuple[str, dt.date], str] = {}
 
     def make_room(self, needed: int = 0, *, spare: Iterable[tuple[str, dt.date]] = ()) -> None:
         """Remove days until ``needed`` more bytes fit; ``spare`` are still wanted now.
@@ -196,12 +214,26 @@ class Rolling:
         for day, symbol in list(self._waiting):
             if (symbol, day) in spared or not self._store.path(symbol, day).exists():
                 continue
-            size -= evict(self._store, symbol, day)
-            self._waiting.remove((day, symbol))
-            self.evicted.append((symbol, day))
+            size -= self._evict(symbol, day)
             if size + needed <= self._limit:
                 break
         return size
+
+    def _evict(self, symbol: str, day: dt.date) -> int:
+        """Remove one day; returns the bytes freed. Raises StoreError for one that is damaged a second time."""
+        try:
+            freed = evict(self._store, symbol, day)
+        except DamagedFile as error:
+            if (symbol, day) in self.damaged:
+                raise StoreError(f"{error}; it was built again in this run already: check the disk") from error
+            path = self._store.path(symbol, day)
+            freed = path.stat().st_size
+            path.unlink()
+            self.damaged[symbol, day] = str(error)
+            return freed
+        self._waiting.remove((day, symbol))
+        self.evicted.append((symbol, day))
+        return freed
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

@@ -98,6 +98,27 @@ def test_a_day_whose_report_is_damaged_is_built_again(cfg: config.Config) -> Non
     assert file.read_bytes() == before
 
 
+@pytest.mark.parametrize("n_there", [DAYS, DAYS - 2])
+def test_a_damaged_old_day_is_built_again_while_room_is_made(cfg: config.Config, n_there: int) -> None:
+    """Found before anything is built, or after a day was: either way the others go on, and nothing is missing."""
+    run(cfg)
+    store = store_of(cfg)
+    file = store.path(SYMBOL, tiny.START)
+    whole, size = file.read_bytes(), file.stat().st_size
+    with open_file(file) as opened:
+        at = opened._places["book"].offset
+    file.write_bytes(whole[:at] + b"#" + whole[at + 1 :])
+    for number in range(n_there, DAYS):
+        store.path(SYMBOL, tiny.START + dt.timedelta(days=number)).unlink()
+    told: list[str] = []
+    built = run(rolls(cfg, max_gb=(DAYS - 0.5) * size / 1e9), say=told.append)
+    assert [one.built for one in built.summaries] == [True] + [number >= n_there for number in range(1, DAYS)]
+    assert next(line for line in told if "damaged" in line).startswith(f"{SYMBOL} {day(0)}: removed and built again")
+    assert [at for _, at in built.evicted] == [tiny.START + dt.timedelta(days=1)]
+    assert file.read_bytes() == whole
+    assert states(rolls(cfg))[:3] == [State.PRESENT, State.EVICTED, State.PRESENT]
+
+
 def test_a_removed_day_without_rows_is_asked_again(cfg: config.Config, monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing(self: Frail, symbol: str, first_ns: int, stop_ns: int) -> DepthRows:
         rows = read(self, symbol, first_ns, stop_ns)

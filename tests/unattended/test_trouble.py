@@ -6,6 +6,7 @@ import datetime as dt
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -60,13 +61,21 @@ def cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
     return config.load(tiny.write_config(tmp_path / "c.yaml", tree))
 
 
-def run(cfg: config.Config, *, origin: dict[str, Any] | None = None, **choices: Any) -> unattended.Built:
+def run(
+    cfg: config.Config,
+    *,
+    origin: dict[str, Any] | None = None,
+    say: Callable[[str], None] | None = None,
+    **choices: Any,
+) -> unattended.Built:
     told: list[str] = []
     with Supply(cfg, lambda text, _: told.append(text)) as supply:
         plan = learned.learn(cfg, supply.source)
         store = DayStore(cfg.store.root, store_digest(cfg, plan))
+        progress = Progress(quiet=True)
+        progress.say = say or progress.say  # type: ignore[method-assign]
         origin = origin or {"kind": "feed"}
-        return build_days(cfg, supply, store, plan, origin, Progress(quiet=True), Choices(workers=0, **choices))
+        return build_days(cfg, supply, store, plan, origin, progress, Choices(workers=0, **choices))
 
 
 def day(number: int) -> str:
