@@ -186,36 +186,35 @@ class Rolling:
         self.evicted: list[tuple[str, dt.date]] = []
         self.damaged: dict[tuple[str, dt.date], str] = {}
 
-    def make_room(self, needed: int = 0, *, spare: Iterable[tuple[str, dt.date]] = ()) -> None:
-        """Remove days until ``needed`` more bytes fit; ``spare`` are still wanted now.
+    def make_room(self, *, spare: Iterable[tuple[str, dt.date]] = ()) -> None:
+        """Remove days until the others are below the limit; ``spare`` are still wanted now.
 
         Raises StoreError when the limit cannot be met with what may be removed. Cost: one walk over the folder.
         """
         if self._limit is None:
             return
         size = _folder_size(Path(self._store.root) / "days")
-        if size + needed <= self._limit:
+        if size <= self._limit:
             return
         with self._alone():
             size = _folder_size(Path(self._store.root) / "days")  # another run may have made room meanwhile
-            if size + needed > self._limit:
-                size = self._remove(size, needed, set(spare))
-        if size + needed <= self._limit:
+            if size > self._limit:
+                size = self._remove(size, set(spare))
+        if size <= self._limit:
             return
         raise StoreError(
             f"{self._store.root}/days: {size / GB:.3f} GB cannot be removed (the day just built, diagnostics, days of "
-            f"other configurations) and {needed / GB:.3f} GB more are needed, but store.max_gb is "
-            f"{self._spec.max_gb:g}: raise it, or remove day files by hand"
+            f"other configurations), but store.max_gb is {self._spec.max_gb:g}: raise it, or remove day files by hand"
         )
 
-    def _remove(self, size: int, needed: int, spared: set[tuple[str, dt.date]]) -> int:
-        """Remove the oldest days until there is room; returns what is left."""
+    def _remove(self, size: int, spared: set[tuple[str, dt.date]]) -> int:
+        """Remove the oldest days until the others are below the limit; returns what is left."""
         assert self._limit is not None
         for day, symbol in list(self._waiting):
             if (symbol, day) in spared or not self._store.path(symbol, day).exists():
                 continue
             size -= self._evict(symbol, day)
-            if size + needed <= self._limit:
+            if size <= self._limit:
                 break
         return size
 

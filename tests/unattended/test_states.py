@@ -210,7 +210,7 @@ def test_two_runs_that_make_room_wait_for_each_other(cfg: config.Config) -> None
             waiting = pool.submit(other.make_room)
             with pytest.raises(TimeoutError):
                 waiting.result(0.3)
-            one._remove(DAYS * size, 0, set())
+            one._remove(DAYS * size, set())
         waiting.result(10)
     assert len(one.evicted) == DAYS - 4
     assert other.evicted == []
