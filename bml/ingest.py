@@ -99,6 +99,19 @@ def dsn_of(into: str | None, environ: Mapping[str, str] = os.environ) -> str:
                       "--into embedded:FOLDER for a server of your own")  # fmt: skip
 
 
+def name_of(table: str, schema: str | None) -> tuple[str, str]:
+    """Schema and table of ``--table`` and ``--schema``: ``market.depth`` names both, unless a schema is given.
+
+    Raises ConfigError where it is not clear which part is the schema.
+    """
+    if schema is not None or "." not in table:
+        return schema if schema is not None else "public", table
+    parts = table.split(".")
+    if len(parts) != 2 or not all(parts):
+        raise ConfigError(f"--table: {table!r}: which part is the schema? give it with --schema, and --table without")
+    return parts[0], parts[1]
+
+
 def ingest(cfg: Config, target: Target, progress: Progress) -> Report:
     """Write every symbol-day of ``cfg`` that is not there yet; days before an error stay written.
 

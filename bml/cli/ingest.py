@@ -16,8 +16,10 @@ Into = Annotated[
         help="Environment variable that holds the dsn (default: BML_DSN), or embedded:FOLDER.",
     ),
 ]
-Table = Annotated[str, typer.Option("--table", help="Table to write; made when it is not there.")]
-Schema = Annotated[str, typer.Option("--schema", help="Schema of the table.")]
+Table = Annotated[str, typer.Option("--table", help="Table to write, or schema.table; made when not there.")]
+Schema = Annotated[
+    str | None, typer.Option("--schema", help="Schema of the table (default: public); then dots belong to the table.")
+]
 Layout = Annotated[
     str, typer.Option("--layout", help="paired: a row a level, bid and ask. sided: a row a side and level.")
 ]
@@ -34,7 +36,7 @@ def ingest(
     config: options.ConfigPath,
     table: Table,
     into: Into = None,
-    schema: Schema = "public",
+    schema: Schema = None,
     layout: Layout = "paired",
     replace: Replace = False,
     yes: Yes = False,
@@ -53,6 +55,7 @@ def ingest(
     options.start_logging(quiet, debug)
     if replace and not yes and not dry_run:
         raise ConfigError("--replace deletes rows of the table: say --yes too, or look first with --dry-run")
+    schema, table = job.name_of(table, schema)
     target = job.Target(
         dsn=job.dsn_of(into),
         schema=schema,

@@ -274,6 +274,30 @@ def test_hostile_names(config: Path, conn: psycopg.Connection[Any], postgres_dsn
     assert found == (2880,)
 
 
+@pytest.mark.parametrize("schema", ["ing_market", "ing \"x'; DROP SCHEMA y; --"])
+def test_a_table_of_another_schema(
+    config: Path, conn: psycopg.Connection[Any], postgres_dsn: str, tmp_path: Path, schema: str
+) -> None:
+    made = sql.Identifier(schema)
+    conn.execute(sql.SQL("CREATE SCHEMA {}").format(made))
+    try:
+        options = ("--table", f"{schema}.depth 'of'", "--set", "data.stop=2024-01-02")
+        outcome = ingest(config, postgres_dsn, *options)
+        assert outcome.code == 0, outcome.err
+        reader = json.loads(outcome.out)["reader"]
+        assert (reader["with"]["schema"], reader["with"]["table"]) == (schema, "depth 'of'")
+        found = conn.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, "depth 'of'")))
+        assert found.fetchone() == (5760,)
+        literal = ingest(config, postgres_dsn, *options[2:], "--table", "ing.a.b", "--schema", "public")
+        assert literal.code == 0, literal.err
+        assert total(conn, "ing.a.b")[0] == 5760
+    finally:
+        conn.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(made))
+    unclear = ingest(config, postgres_dsn, "--table", "a.b.c")
+    assert unclear.code == 2
+    assert "'a.b.c': which part is the schema? give it with --schema" in unclear.err
+
+
 def test_dry_run_writes_nothing(config: Path, conn: psycopg.Connection[Any], postgres_dsn: str) -> None:
     outcome = ingest(config, postgres_dsn, "--dry-run")
     assert outcome.code == 0, outcome.err
