@@ -140,22 +140,41 @@ def ingest(cfg: Config, target: Target, progress: Progress) -> Report:
 def plan(cfg: Config, target: Target) -> dict[str, Any]:
     """What :func:`ingest` would do, without writing: server, table, the statements that make it, and its size.
 
-    The size is that of the first symbol-day, which is read, times their number.
+    An embedded server that is not there is not made either. The size is that of the first symbol-day, which is read,
+    times their number.
     """
     _check(target)
-    days = days_between(cfg.data.start, cfg.data.stop)
+    if embedded.is_new(target.dsn):
+        return _plan_of_new(cfg, target)
     dsn = embedded.resolve(target.dsn)
     with _open_source(cfg) as source, _session(dsn, target) as session:
         run = _Run(source, session, dsn, target)
-        first = source.read(cfg.data.symbols[0], *_range(days[0]))
+        first = source.read(cfg.data.symbols[0], *_range(cfg.data.start))
         writer = run.writer(sequence=first.sequence_N is not None)
         there = writer.exists()
         made = [] if there else [statement.as_string(session.connection()) for statement in writer.statements()]
-        n_days = len(days) * len(cfg.data.symbols)
         return {
             "place": session.place, "server": session.server, "table": writer.label, "exists": there,
-            "statements": made, "symbol_days": n_days, "rows_about": first.n_rows * n_days,
+            "statements": made, **_size(cfg, first),
         }  # fmt: skip
+
+
+def _plan_of_new(cfg: Config, target: Target) -> dict[str, Any]:
+    from bml.sources.pgwrite import table_statements
+
+    with _open_source(cfg) as source:
+        first = source.read(cfg.data.symbols[0], *_range(cfg.data.start))
+    name, options = (target.schema, target.table), {"sequence": first.sequence_N is not None, "greptimedb": False}
+    made = [statement.as_string() for statement in table_statements(name, target.layout, **options)]
+    return {
+        "place": target.dsn, "server": "a new PostgreSQL", "table": ".".join(name), "exists": False,
+        "statements": made, **_size(cfg, first),
+    }  # fmt: skip
+
+
+def _size(cfg: Config, first: DepthRows) -> dict[str, int]:
+    n_days = len(days_between(cfg.data.start, cfg.data.stop)) * len(cfg.data.symbols)
+    return {"symbol_days": n_days, "rows_about": first.n_rows * n_days}
 
 
 class _Run:

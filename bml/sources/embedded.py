@@ -23,6 +23,18 @@ def resolve(dsn: str) -> str:
     return start(dsn.removeprefix(PREFIX)) if dsn.startswith(PREFIX) else dsn
 
 
+def is_new(dsn: str) -> bool:
+    """Whether ``dsn`` is ``embedded:FOLDER`` and no server was made there yet. Touches nothing.
+
+    Raises ConfigError as :func:`start` does.
+    """
+    if not dsn.startswith(PREFIX):
+        return False
+    path = _checked(dsn.removeprefix(PREFIX))
+    _module()
+    return not (path / "PG_VERSION").exists()
+
+
 def start(folder: str | Path) -> str:
     """Start the server of ``folder`` (made on first use), or join it; returns its dsn.
 
@@ -31,11 +43,7 @@ def start(folder: str | Path) -> str:
     to pass through.
     Cost: 1 s for a new folder, 0.2 s after. Raises SourceError, or ConfigError without the package.
     """
-    if not str(folder):
-        raise ConfigError("embedded: a folder is needed, as in embedded:bml-store/server")
-    path = Path(folder).expanduser().absolute()
-    if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not (path / "PG_VERSION").exists())):
-        raise ConfigError(f"{PREFIX}{folder}: is neither a server's folder nor an empty one; name a new folder")
+    path = _checked(folder)
     module = _module()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,6 +64,16 @@ def stop(folder: str | Path) -> None:
     server = module.get_server(path, cleanup_mode="stop")
     server.stop()
     server.cleanup()
+
+
+def _checked(folder: str | Path) -> Path:
+    """The absolute folder. Raises ConfigError for one that is something else already."""
+    if not str(folder):
+        raise ConfigError("embedded: a folder is needed, as in embedded:bml-store/server")
+    path = Path(folder).expanduser().absolute()
+    if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not (path / "PG_VERSION").exists())):
+        raise ConfigError(f"{PREFIX}{folder}: is neither a server's folder nor an empty one; name a new folder")
+    return path
 
 
 def _forget_dead_users(module: Any, path: Path) -> None:

