@@ -144,7 +144,7 @@ cdef class Decoder:
     """What decoders share: a stream of rows into an output. Not for several threads.
 
     Bytes of a COPY come by ``feed`` or ``drain``, binary results by ``take``. ``where`` opens every message.
-    Raises SourceError where the stream is broken or longer than ``max_rows``, DataError where a row is.
+    Raises SourceError where the stream is broken, DataError where a row is or there are more than ``max_rows``.
     """
 
     cdef CopyStream stream
@@ -253,8 +253,8 @@ cdef class Decoder:
         raise NotImplementedError
 
     def _too_many(self):
-        raise SourceError(f"{self.where}: more than max_rows = {self.max_rows} rows: read a shorter time or "
-                          "fewer levels, or raise max_rows")
+        raise DataError(f"{self.where}: more than max_rows = {self.max_rows} rows: read a shorter time or fewer levels, "
+                        "or raise max_rows")
 
     def _refuse(self, Code code):
         """Raise the error for ``code``."""
@@ -424,8 +424,8 @@ cdef class CopyBook(Decoder):
     def _refuse(self, Code code):
         if code == Code.no_room:
             n = self.sink.room.size() + 1
-            raise SourceError(f"{self.where}: {n} snapshots of {self.levels} levels are more than memory holds: read "
-                              "fewer levels (data_object.levels) or a shorter time")
+            raise DataError(f"{self.where}: {n} snapshots of {self.levels} levels are more than memory holds: read "
+                            "fewer levels (data_object.levels) or a shorter time")
         if code == Code.conflict:
             row = self.sink.refused
             side = (" bid", " ask")[row.side] if self.sided else ""

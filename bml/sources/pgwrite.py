@@ -41,6 +41,7 @@ _OIDS = {"ts": {1114, 1184}, "symbol": {25, 1043}, "batch_id": {20}, "side": {25
 _NUMBER_OIDS = {701}
 _LEVEL_BYTES = {21: 2, 23: 4, 20: 8}
 _INSERT_ROWS = 2000
+_REFUSALS = frozenset({"09", "27", "44", "P0"})  # SQLSTATE classes: triggers, CHECK OPTION, PL/pgSQL's RAISE
 _GONE = frozenset({"57P01", "57P02", "57P03"})  # the server shuts down, has crashed, or is not up yet
 
 
@@ -327,4 +328,6 @@ class DepthWriter:
             ) from None
         if state == "3F000":
             raise ConfigError(f"{where}: {told}: make the schema, or name another with --schema") from None
+        if state[:2] in _REFUSALS:
+            raise DataError(f"{where}: the table refuses these rows: {told} (SQLSTATE {state})") from None
         raise session.explain(ServerError(state, told), where) from None

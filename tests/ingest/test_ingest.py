@@ -385,6 +385,23 @@ def test_a_key_the_rows_break_is_about_the_rows_not_the_server(
     assert "duplicate key value violates unique constraint" in outcome.err
 
 
+def test_a_trigger_that_refuses_is_about_the_rows_not_the_server(
+    config: Path, conn: psycopg.Connection[Any], postgres_dsn: str
+) -> None:
+    assert ingest(config, postgres_dsn).code == 0
+    conn.execute("TRUNCATE ing")
+    conn.execute(
+        "CREATE OR REPLACE FUNCTION ing_refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN RAISE EXCEPTION ''no rows on weekends''; END'"
+    )
+    conn.execute("CREATE TRIGGER ing_refuse BEFORE INSERT ON ing FOR EACH ROW EXECUTE FUNCTION ing_refuse()")
+    outcome = ingest(config, postgres_dsn)
+    conn.execute("DROP FUNCTION ing_refuse CASCADE")
+    assert outcome.code == 1
+    assert "the table refuses these rows: no rows on weekends (SQLSTATE P0001)" in outcome.err
+    assert total(conn)[0] == 0
+
+
 @pytest.mark.parametrize("options", [["--schema", "nowhere"], ["--table", "x" * 64], ["--layout", "wide"]])
 def test_wrong_targets_end_in_one_line(config: Path, postgres_dsn: str, options: list[str]) -> None:
     outcome = ingest(config, postgres_dsn, *options)

@@ -188,10 +188,10 @@ def test_memory_is_the_book_and_not_of_python() -> None:
 def test_limits() -> None:
     stream = many(3, 2, np.arange(6))
     decoder = CopyBook(PAIRED, levels=2, max_rows=5)
-    with pytest.raises(SourceError, match="more than max_rows = 5 rows"):
+    with pytest.raises(DataError, match="more than max_rows = 5 rows"):
         decoder.feed(stream)
     decoder = CopyBook(PAIRED, levels=2, max_bytes=3 * 2 * 32 - 1)
-    with pytest.raises(SourceError, match="3 snapshots of 2 levels are more than memory holds"):
+    with pytest.raises(DataError, match="3 snapshots of 2 levels are more than memory holds"):
         decoder.feed(stream)
     decoder = CopyBook(PAIRED, levels=2, max_bytes=3 * 2 * 32)
     decoder.feed(stream)

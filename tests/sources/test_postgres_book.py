@@ -193,7 +193,7 @@ def test_chunks_refused_cut_and_limited(postgres_dsn: str, load_table: LoadTable
     with opened(postgres_dsn, "falls") as source, pytest.raises(DataError, match=r"falls, BTCUSDT: division by zero"):
         source.read_book("BTCUSDT", START, START + NS_PER_DAY, levels=50, duplicates="error")
     with opened(postgres_dsn, "chunks", max_rows=2000) as source:
-        with pytest.raises(SourceError, match="more than max_rows = 2000"):
+        with pytest.raises(DataError, match="more than max_rows = 2000"):
             source.read("BTCUSDT", START, STOP)
         assert source.read("BTCUSDT", START, START + 10**10).n_rows == 50
     with psycopg.connect(postgres_dsn, autocommit=True) as conn:

@@ -256,7 +256,7 @@ def test_row_count_of_the_server_must_agree() -> None:
 
 def test_max_rows() -> None:
     assert decode(STREAM, max_rows=50)["ts"].size == 50
-    with pytest.raises(SourceError, match="more than max_rows = 49"):
+    with pytest.raises(DataError, match="more than max_rows = 49"):
         decode(STREAM, max_rows=49)
 
 

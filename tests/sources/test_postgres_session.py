@@ -143,7 +143,7 @@ def test_a_backend_that_dies_mid_stream(postgres_dsn: str, load_table: LoadTable
 def test_an_error_in_the_reader_leaves_a_usable_source(postgres_dsn: str, load_table: LoadTable) -> None:
     load_table(paired_frame(50, 20, ("BTCUSDT",)), "wide_enough")
     with depth_rows(dsn=postgres_dsn, table="wide_enough", max_rows=500) as source:
-        with pytest.raises(SourceError, match="more than max_rows = 500"):
+        with pytest.raises(DataError, match="more than max_rows = 500"):
             source.read("BTCUSDT", START, STOP)
         assert source.read("BTCUSDT", START, START + 10**9).n_rows == 20
 
