@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 #: the variable that names the server when --into is left out; without it libpq's own (PGHOST, PGSERVICE) do
 DSN_VARIABLE = "BML_DSN"
 LAYOUTS = ("paired", "sided")
+#: what a server takes: milliseconds in 31 bits
+MOST_TIMEOUT_S = 2_147_483
 _LIBPQ = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE")
 _EPOCH = dt.date(1970, 1, 1)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -229,6 +231,8 @@ def _check(target: Target) -> None:
     for option, name in (("--table", target.table), ("--schema", target.schema)):
         if not name or "\0" in name or len(name.encode()) > 63:
             raise ConfigError(f"{option}: a name of 1 to 63 bytes is needed")
+    if not 0 <= target.statement_timeout_s <= MOST_TIMEOUT_S:  # not a number is neither
+        raise ConfigError(f"--statement-timeout: must be a number of seconds from 0 (no limit) to {MOST_TIMEOUT_S}")
 
 
 def _session(dsn: str, target: Target) -> WriteSession:

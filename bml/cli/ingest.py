@@ -28,6 +28,10 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do delete.")]
 Insecure = Annotated[
     bool, typer.Option("--insecure", help="Connect without proof of who answers, passwords in clear text if asked.")
 ]
+StatementTimeout = Annotated[
+    float,
+    typer.Option("--statement-timeout", metavar="SECONDS", help="A statement is given up after this long; 0: never."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, write nothing.")]
 
 
@@ -42,6 +46,7 @@ def ingest(
     yes: Yes = False,
     dry_run: DryRun = False,
     insecure: Insecure = False,
+    statement_timeout: StatementTimeout = 600.0,
     set_: options.Set = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -64,6 +69,7 @@ def ingest(
         into=into,
         replace=replace,
         insecure=insecure,
+        statement_timeout_s=statement_timeout,
     )
     cfg = options.load(config, set_, ("collect",))
     if dry_run:

@@ -46,6 +46,9 @@ class Session:
     #: a session that writes says False; everything else about connecting is the same for it
     READ_ONLY = True
 
+    #: what sets the statement timeout, and what to do when it is met
+    TIMEOUT = ("statement_timeout_s", "raise it, or read fewer levels")
+
     def __init__(
         self, dsn: str, *, statement_timeout_s: float, connect_timeout_s: float, insecure: bool = False
     ) -> None:
@@ -247,8 +250,8 @@ class Session:
         """The error to raise for a refusal that is not about a missing table or column."""
         if error.sqlstate == "57014":  # query_canceled; GreptimeDB words its timeout in its own message
             return SourceError(
-                f"{what}: stopped by the server ({error}); "
-                f"statement_timeout_s is {self.statement_timeout_s:g}: raise it, or read fewer levels"
+                f"{what}: stopped by the server ({error}); {self.TIMEOUT[0]} is {self.statement_timeout_s:g}: "
+                f"{self.TIMEOUT[1]}"
             )
         if pgconnect.is_lost_state(error.sqlstate):
             return ConnectionLost(f"{what}: the server ended the connection ({error})")

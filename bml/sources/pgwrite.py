@@ -49,6 +49,7 @@ class WriteSession(Session):
     """A session that is not read-only; everything else (how it connects, what it hides) is the reader's."""
 
     READ_ONLY = False
+    TIMEOUT = ("--statement-timeout", "raise it")
 
     @contextlib.contextmanager
     def bounded(self) -> Iterator[psycopg.Connection[Any]]:
@@ -123,10 +124,13 @@ class DepthWriter:
     def exists(self) -> bool:
         """Whether there is a table of that name; DataError when it is not one we would write into."""
         query = sql.SQL(
-            "SELECT table_name FROM information_schema.tables WHERE table_schema = {} AND table_name = {}"
+            "SELECT table_type FROM information_schema.tables WHERE table_schema = {} AND table_name = {}"
         ).format(*map(sql.Literal, self._name))
-        if not self._rows(query):
+        found = self._rows(query)
+        if not found:
             return False
+        if "VIEW" in str(found[0][0]).upper():
+            raise DataError(f"{self.label} is a view, not a table: name the table itself, or another, with --table")
         self._check_columns()
         return True
 
@@ -283,6 +287,7 @@ class DepthWriter:
         if self._has_sequence:
             columns["sequence"] = "sequence"
         options: dict[str, Any] = {"layout": self._layout, "columns": columns, "insecure": self._insecure}
+        options["statement_timeout_s"] = self._session.statement_timeout_s
         with depth_rows(dsn=self._dsn, schema=self._name[0], table=self._name[1], **options) as reader:
             return pgrows.row_hashes(pgrows.table_rows(reader.read(symbol, start_ns, stop_ns), self._layout))
 

@@ -365,6 +365,40 @@ def test_a_server_that_stops_answering_is_given_up(
     conn.execute("DROP FUNCTION ing_sleep CASCADE")
 
 
+def test_a_statement_that_takes_too_long_names_the_option(
+    config: Path, conn: psycopg.Connection[Any], postgres_dsn: str
+) -> None:
+    assert ingest(config, postgres_dsn).code == 0
+    conn.execute("TRUNCATE ing")
+    conn.execute(
+        "CREATE OR REPLACE FUNCTION ing_sleep() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN PERFORM pg_sleep(6); RETURN NEW; END'"
+    )
+    conn.execute("CREATE TRIGGER ing_sleep BEFORE INSERT ON ing FOR EACH STATEMENT EXECUTE FUNCTION ing_sleep()")
+    outcome = ingest(config, postgres_dsn, "--statement-timeout", "0.2")
+    conn.execute("DROP FUNCTION ing_sleep CASCADE")
+    assert outcome.code == 4
+    assert "stopped by the server" in outcome.err
+    assert "--statement-timeout is 0.2: raise it" in outcome.err
+    for wrong in ("nan", "-1", "inf"):
+        outcome = ingest(config, postgres_dsn, "--statement-timeout", wrong)
+        assert outcome.code == 2
+        assert "must be a number of seconds from 0 (no limit) to" in outcome.err
+
+
+def test_a_view_is_not_written_into(config: Path, conn: psycopg.Connection[Any], postgres_dsn: str) -> None:
+    assert ingest(config, postgres_dsn, "--table", "ing_below").code == 0
+    conn.execute("TRUNCATE ing_below; CREATE VIEW ing AS SELECT * FROM ing_below")
+    try:
+        for option in ("--json", "--dry-run"):
+            outcome = ingest(config, postgres_dsn, option)
+            assert outcome.code == 1
+            assert "public.ing is a view, not a table: name the table itself" in outcome.err
+        assert _rows(conn) == 0
+    finally:
+        conn.execute("DROP VIEW ing")
+
+
 def test_a_source_without_rows_replaces_nothing(config: Path, conn: psycopg.Connection[Any], postgres_dsn: str) -> None:
     assert ingest(config, postgres_dsn).code == 0
     conn.execute("UPDATE ing SET ts = ts + interval '1 year'")
