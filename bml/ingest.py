@@ -188,7 +188,7 @@ class _Run:
         self.report = Report(
             table=f"{target.schema}.{target.table}", place=session.place, server=session.server, layout=target.layout
         )
-        _refuse_itself(source, session, self.report.table, target.table)
+        _refuse_itself(source, session, target)
 
     def writer(self, *, sequence: bool) -> DepthWriter:
         from bml.sources.pgwrite import DepthWriter
@@ -256,12 +256,22 @@ def _range(day: dt.date) -> tuple[int, int]:
     return start_ns, start_ns + NS_PER_DAY
 
 
-def _refuse_itself(source: Source, session: WriteSession, table: str, name: str) -> None:
-    origin = source.describe()
-    where = (origin.get("host"), origin.get("port"), origin.get("database"))
+def _refuse_itself(source: Source, session: WriteSession, target: Target) -> None:
+    """ConfigError where rows are read from the table they go to, whatever either connection calls its server."""
+    from bml.sources.pgquery import identity
+    from bml.sources.postgres import PostgresSource
+
+    if not isinstance(source, PostgresSource):
+        return
+    table = f"{target.schema}.{target.table}"
+    where = (source.session.host, source.session.port, source.session.database)
     # a table read without a schema is looked for where the server looks first, which may be ours
-    is_named = origin.get("table") in (table, name)
-    if origin.get("kind") == "postgres" and is_named and where == (session.host, session.port, session.database):
+    is_named = source.table.label in (table, target.table)
+    is_same = is_named and where == (session.host, session.port, session.database)
+    if not is_same:
+        ours = identity(session, (target.schema, target.table))
+        is_same = ours is not None and ours == identity(source.session, source.table.name)
+    if is_same:
         raise ConfigError(f"the configuration reads table {table} of {session.place}, so it cannot be written too")
 
 

@@ -190,6 +190,23 @@ class DepthTable:
         return did_you_mean(self.name[-1], sorted(str(name) for (name,) in found))
 
 
+def identity(session: Session, name: tuple[str, ...]) -> tuple[int, int, int] | None:
+    """What a table is, whatever host, port and names lead to it: of its cluster, its database and itself.
+
+    A standby is its primary. None where there is no such table, or the server does not tell (GreptimeDB).
+    """
+    conn = session.connection()
+    query = sql.SQL(
+        "SELECT system_identifier, pg_database.oid::bigint, to_regclass({})::oid::bigint "
+        "FROM pg_control_system(), pg_database WHERE datname = current_database()"
+    ).format(sql.Literal(sql.Identifier(*name).as_string(conn)))
+    try:
+        ((cluster, database, table),) = session.rows(query.as_bytes(conn))
+    except ServerError:
+        return None
+    return None if table is None else (cluster, database, table)
+
+
 def _check_text(text: str, what: str) -> None:
     """ConfigError for what no SQL text can hold, quoted or not; everything else is only quoted."""
     if "\0" in text or (not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text)):

@@ -76,7 +76,7 @@ def table_statements(name: tuple[str, str], layout: str, *, sequence: bool, grep
         for column in pgrows.column_names(layout, sequence=sequence)
     ]
     if greptimedb:
-        keys = sql.SQL(", ").join(map(sql.Identifier, _keys(layout)))
+        keys = sql.SQL(", ").join(map(sql.Identifier, _key_columns(layout)))
         columns += [sql.SQL('TIME INDEX ("ts")'), sql.SQL("PRIMARY KEY ({})").format(keys)]
     made = sql.SQL("CREATE TABLE {} ({})").format(table, sql.SQL(", ").join(columns))
     if greptimedb:
@@ -84,7 +84,7 @@ def table_statements(name: tuple[str, str], layout: str, *, sequence: bool, grep
     return [made, sql.SQL('CREATE INDEX ON {} ("symbol", "ts")').format(table)]
 
 
-def _keys(layout: str) -> tuple[str, ...]:
+def _key_columns(layout: str) -> tuple[str, ...]:
     return ("symbol", "side", "level") if layout == "sided" else ("symbol", "level")
 
 
@@ -218,7 +218,7 @@ class DepthWriter:
         if self._count(where) != rows.n_rows:
             raise DataError(
                 f"table {self.label}, {rows.symbol} {iso(start_ns)[:10]}: {self._count(where)} rows are there after "
-                f"{rows.n_rows} were written: its keys must be {', '.join(_keys(self._layout))} and ts, without append mode"
+                f"{rows.n_rows} were written: its keys must be {', '.join(self._keys())} and ts, without append mode"
             )
         return Written("replaced" if there else "written", rows.n_rows, n_bytes)
 
@@ -262,11 +262,14 @@ class DepthWriter:
         text = " ".join(str(value) for row in shown for value in row)
         keys = re.search(r"PRIMARY KEY\s*\(([^)]*)\)", text, flags=re.IGNORECASE)
         named = set(re.findall(r"\w+", keys[1])) if keys else set()
-        if named != set(_keys(self._layout)) or re.search(r"append_mode['\"]?\s*=\s*['\"]?true", text, flags=re.IGNORECASE):
+        if named != set(self._keys()) or re.search(r"append_mode['\"]?\s*=\s*['\"]?true", text, flags=re.IGNORECASE):
             raise DataError(
-                f"table {self.label}: its PRIMARY KEY must be ({', '.join(_keys(self._layout))}), without append mode, or "
+                f"table {self.label}: its PRIMARY KEY must be ({', '.join(self._keys())}), without append mode, or "
                 "levels overwrite each other or double: name another table with --table"
             )
+
+    def _keys(self) -> tuple[str, ...]:
+        return _key_columns(self._layout)
 
     def _count(self, where: sql.Composed) -> int:
         found = self._rows(sql.SQL("SELECT count(*) FROM {} WHERE {}").format(sql.Identifier(*self._name), where))

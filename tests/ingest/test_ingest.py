@@ -332,6 +332,32 @@ def test_nothing_is_read_from_where_it_is_written(
     assert total(conn)[0] == 17280
 
 
+def test_another_name_of_the_server_is_no_other_server(
+    config: Path, conn: psycopg.Connection[Any], postgres_dsn: str
+) -> None:
+    """Of a plain account, through a link to the socket's folder."""
+    reader = json.loads(ingest(config, postgres_dsn).out)["reader"]
+    parts = psycopg.conninfo.conninfo_to_dict(postgres_dsn)
+    link = config.parent / "socket"
+    link.symlink_to(str(parts["host"]))
+    reader["with"] |= {"dsn": "${OTHER}"}
+    tree = tiny.document(config.parent, config.parent / "store")
+    tree["stages"]["collect"] = reader  # type: ignore[index]
+    path = tiny.write_config(config.parent / "self.yaml", tree)
+    conn.execute("DROP ROLE IF EXISTS ing_reader; CREATE ROLE ing_reader LOGIN; GRANT SELECT ON ing TO ing_reader")
+    other = psycopg.conninfo.make_conninfo(postgres_dsn, host=str(link), user="ing_reader")
+    options = ("--table", "ing", "--replace", "--yes", "-q")
+    try:
+        outcome = invoke("ingest", path, *options, env={"BML_DSN": postgres_dsn, "OTHER": other})
+        assert outcome.code == 2, outcome.err
+        assert "reads table public.ing" in outcome.err
+        copied = invoke("ingest", path, "--table", "ing_copy", "-q", env={"BML_DSN": postgres_dsn, "OTHER": other})
+        assert copied.code == 0, copied.err
+    finally:
+        conn.execute("DROP OWNED BY ing_reader; DROP ROLE ing_reader")
+    assert total(conn)[0] == total(conn, "ing_copy")[0] == 17280
+
+
 def test_the_reader_that_is_told_reads_where_was_written(
     config: Path, conn: psycopg.Connection[Any], postgres_dsn: str
 ) -> None:

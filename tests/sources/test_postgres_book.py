@@ -17,7 +17,7 @@ from bml.book.days import DayBuilder
 from bml.sources import pgcopy, pgdialect
 from bml.sources.base import ReadsBook
 from bml.sources.postgres import PostgresSource, depth_rows
-from bml.types import NS_PER_DAY, AlignedDay, BmlError, DataError, DepthRows, SourceError
+from bml.types import NS_PER_DAY, AlignedDay, BmlError, DataError, DepthRows
 from tests.book.fused_days import Given, Settings, file_bytes
 from tests.depth_frames import NUMBERS, START, STOP, paired_frame
 
