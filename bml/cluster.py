@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
@@ -29,8 +29,8 @@ CONNECT_S = 10.0
 PAUSE_S, LOOK_S = 0.1, 5.0
 
 _lock = threading.Lock()
-#: on a worker: pools without a day at the moment, by run
-_pools: dict[str, list[Processes]] = {}
+#: on a worker: pools without a day at the moment, by run and threads
+_pools: dict[tuple[str, int], list[Processes]] = {}
 
 _log = logging.getLogger(__name__)
 
@@ -76,10 +76,10 @@ class Cluster:
 
     def run(self, days: Sequence[SymbolDay]) -> Iterator[Outcome]:
         """See :class:`bml.scheduling.Scheduler`."""
-        job, slots = replace(self._job, threads=0), self._slots()
+        job = replace(self._job, threads=0)
         futures = {
             self._client.submit(
-                build, job, self._timeout_s, slots, symbol, day, key=f"bml-{job.key}-{symbol}-{day}", pure=False
+                build, job, self._timeout_s, symbol, day, key=f"bml-{job.key}-{symbol}-{day}", pure=False
             ): (symbol, day)
             for symbol, day in days
         }
@@ -127,11 +127,8 @@ class Cluster:
         return failure(symbol, day, error)
 
     def _slots(self) -> dict[str, int]:
-        """Host -> days it may build at a time."""
-        slots: collections.Counter[str] = collections.Counter()
-        for worker in self._client.scheduler_info(n_workers=-1).get("workers", {}).values():
-            slots[worker["host"]] += worker["nthreads"]
-        return dict(slots)
+        """See :func:`slots_of`."""
+        return slots_of(self._client.scheduler_info(n_workers=-1).get("workers", {}))
 
     def __exit__(self, *_: object) -> None:
         if self._client is not None:
@@ -143,19 +140,38 @@ class Cluster:
         self._probe.unlink(missing_ok=True)
 
 
-def build(job: Job, timeout_s: float, slots: dict[str, int], symbol: str, day: Any) -> Outcome:
-    """On a Dask worker: build one day in a worker process that stays for the next day of the run."""
-    from distributed import get_worker
+def slots_of(workers: Mapping[str, Any]) -> dict[str, int]:
+    """Host -> days it may build at a time, of the scheduler's workers by address."""
+    slots: collections.Counter[str] = collections.Counter()
+    for worker in workers.values():
+        slots[worker["host"]] += worker["nthreads"]
+    return dict(slots)
 
-    host = get_worker().address.split("://")[-1].rpartition(":")[0]
-    job = replace(job, threads=threads_of(slots.get(host, 1)))
+
+def threads_here() -> int:
+    """On a Dask worker: the kernels' threads for one day, by what its host builds at a time now.
+
+    Asked anew for every day, since workers may join and leave while a run lasts.
+    """
+    from distributed import get_worker
+    from distributed.utils import sync
+
+    worker = get_worker()
+    workers = sync(worker.loop, worker.scheduler.identity, n_workers=-1)["workers"]
+    return threads_of(slots_of(workers)[workers[worker.address]["host"]])
+
+
+def build(job: Job, timeout_s: float, symbol: str, day: Any) -> Outcome:
+    """On a Dask worker: build one day in a worker process that stays for the next day of the run."""
+    job = replace(job, threads=threads_here())
+    kind = job.key, job.threads
     with _lock:
-        others = [pool for key, pools in _pools.items() if key != job.key for pool in pools]
-        mine = _pools.get(job.key, [])
+        others = [pool for key, pools in _pools.items() if key != kind for pool in pools]
+        mine = _pools.get(kind, [])
         pool = mine.pop() if mine else None
         _pools.clear()
-        _pools[job.key] = mine
-    for other in others:  # of runs that ended without a word
+        _pools[kind] = mine
+    for other in others:  # of runs that ended without a word, or with another share of the CPUs
         other.stop()
     pool = pool or Processes(job, 1, timeout_s=timeout_s, tell=lambda text, _: _log.warning("%s", text))
     try:
@@ -164,14 +180,15 @@ def build(job: Job, timeout_s: float, slots: dict[str, int], symbol: str, day: A
         pool.stop()
         raise
     with _lock:
-        _pools.setdefault(job.key, []).append(pool)
+        _pools.setdefault(kind, []).append(pool)
     return outcome
 
 
 def forget(key: str) -> None:
     """On a Dask worker: end the processes of a run."""
     with _lock:
-        pools = _pools.pop(key, [])
+        mine = [kind for kind in _pools if kind[0] == key]
+        pools = [pool for kind in mine for pool in _pools.pop(kind)]
     for pool in pools:
         pool.stop()
 

@@ -1,4 +1,4 @@
-"""A Dask scheduler that goes away in the middle of a run: a service that cannot be reached, no internal error."""
+"""A Dask cluster that changes in the middle of a run: workers join, its scheduler goes away."""
 
 from __future__ import annotations
 
@@ -26,6 +26,18 @@ def test_a_dask_scheduler_that_goes_away_is_unreachable(lost: Exception) -> None
     cluster._where = "tcp://somewhere:8786"
     with pytest.raises(SourceError, match="tcp://somewhere:8786 went away: run this again"):
         cluster._result(Future(), "BTCUSDT", dt.date(2024, 1, 1))
+
+
+def test_a_worker_that_joins_late_shares_the_cpus_of_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    local = {"processes": False, "protocol": "tcp://", "dashboard_address": None, "threads_per_worker": 1}
+    with distributed.LocalCluster(n_workers=1, **local) as cluster, distributed.Client(cluster) as client:
+        assert client.submit(dask.threads_here, pure=False).result(30) == 8
+        cluster.scale(4)
+        client.wait_for_workers(4, timeout=30)
+        asked = [client.submit(dask.threads_here, workers=[at], pure=False) for at in client.scheduler_info()["workers"]]
+        assert [one.result(30) for one in asked] == [2, 2, 2, 2]
 
 
 def test_a_scheduler_without_workers_is_told_and_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
