@@ -9,6 +9,8 @@ from __future__ import annotations
 import collections
 import contextlib
 import logging
+import os
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
+from bml.book.publish import host_label, sweep
 from bml.registry import missing_extra
 from bml.scheduling import Processes, SymbolDay, threads_of
 from bml.types import ConfigError, ConnectionLost, SourceError
@@ -33,6 +36,21 @@ _lock = threading.Lock()
 _pools: dict[tuple[str, int], list[Processes]] = {}
 
 _log = logging.getLogger(__name__)
+
+
+#: what every machine must see of a run, named like a temporary file
+_PROBE = re.compile(r"run-(?P<host>[0-9A-Za-z_-]+)\.(?P<pid>\d+)-[0-9a-f]+\.probe")
+
+
+def probe_of(key: str) -> str:
+    """The probe of this process's run ``key``, relative to the store's root."""
+    return f"state/run-{host_label()}.{os.getpid()}-{key}.probe"
+
+
+def sweep_probes(root: Path) -> None:
+    """Remove the probes of runs of this machine that were killed."""
+    with contextlib.suppress(FileNotFoundError):  # there is no state yet
+        sweep(root / "state", _PROBE)
 
 
 class Cluster:

@@ -13,6 +13,7 @@ from bml.book.days import DaySummary, Learned, check_origin, found
 from bml.book.records import BuiltDay, FailedDay
 from bml.book.rolling import Rolling, kept, kept_path
 from bml.book.store import DayStore
+from bml.cluster import Cluster, probe_of, sweep_probes
 from bml.config import Config
 from bml.plan import PlannedDay, State, is_wanted, survey
 from bml.scheduling import Processes, Scheduler, Serial, SymbolDay, threads_of
@@ -96,6 +97,7 @@ def build_days(
     Raises ConfigError, StoreError or SourceError for what concerns every day (days finished before it stay), and
     the last failure when days keep failing in a way that is no fault of their rows.
     """
+    sweep_probes(store.root)
     progress.phase("look at the store", None)
     planned = survey(cfg, store)
     progress.done()
@@ -287,12 +289,10 @@ def _scheduler(
         origin=origin,
         force=choices.force,
         threads=threads_of(workers),
-        probe=f"state/run-{key}.probe" if on_dask else "",
+        probe=probe_of(key) if on_dask else "",
     )
     if not on_dask:
         return Processes(job, workers, timeout_s=timeout_s, tell=tell)
-    from bml.cluster import Cluster
-
     local, retry_s = choices.local_cluster or 0, cfg.run.retry_s
     return Cluster(job, address=choices.scheduler, local=local, timeout_s=timeout_s, retry_s=retry_s, tell=tell)
 

@@ -41,7 +41,7 @@ def publish(path: Path, data: bytes) -> None:
     """
     try:
         _make_folder(path.parent)
-        _sweep(path.parent)
+        sweep(path.parent, _TEMPORARY)
         temporary = path.with_name(f".{path.name}.{host_label()}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
         try:
             _write(temporary, data)
@@ -81,10 +81,10 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove temporary files of this host whose process is gone."""
+def sweep(folder: Path, pattern: re.Pattern[str]) -> None:
+    """Remove files of this host whose process is gone; ``pattern`` finds ``host`` and ``pid`` in their names."""
     with os.scandir(folder) as entries:
-        found = [(entry.path, match) for entry in entries if (match := _TEMPORARY.fullmatch(entry.name))]
+        found = [(entry.path, match) for entry in entries if (match := pattern.fullmatch(entry.name))]
     for name, match in found:
         if match["host"] == host_label() and not is_alive(int(match["pid"])):
             with contextlib.suppress(FileNotFoundError):  # another writer swept it

@@ -36,7 +36,8 @@ def test_a_worker_that_joins_late_shares_the_cpus_of_its_host(monkeypatch: pytes
         assert client.submit(dask.threads_here, pure=False).result(30) == 8
         cluster.scale(4)
         client.wait_for_workers(4, timeout=30)
-        asked = [client.submit(dask.threads_here, workers=[at], pure=False) for at in client.scheduler_info()["workers"]]
+        each = client.scheduler_info()["workers"]
+        asked = [client.submit(dask.threads_here, workers=[at], pure=False) for at in each]
         assert [one.result(30) for one in asked] == [2, 2, 2, 2]
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +19,7 @@ from bml.book import records, rolling
 from bml.book.days import start_ns, store_digest
 from bml.book.store import DayStore, open_file
 from bml.cli.progress import Progress
+from bml.cluster import probe_of
 from bml.config.model import Written
 from bml.config.storing import RunSpec
 from bml.plan import State, survey
@@ -229,6 +233,19 @@ def test_a_forced_run_that_is_cut_short_leaves_no_model_of_the_days_before(cfg: 
         go(force=True)
     with pytest.raises(ConfigError, match="not there yet"):
         handover.load(cfg, "train")
+
+
+def test_the_probe_of_a_killed_run_is_swept_by_the_next(cfg: config.Config) -> None:
+    state = cfg.store.root / "state"
+    state.mkdir(parents=True)
+    probe = "from bml.cluster import probe_of; print(probe_of('ab12'))"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, env=tiny.environment())
+    dead, alive = cfg.store.root / done.stdout.strip(), cfg.store.root / probe_of("cd34")
+    elsewhere = state / f"run-another-machine.{os.getpid() + 1}-ab12.probe"
+    for one in (dead, alive, elsewhere):
+        one.touch()
+    run(cfg)
+    assert sorted(state.glob("*.probe")) == sorted([alive, elsewhere])
 
 
 def test_a_source_that_comes_back_is_opened_once(cfg: config.Config) -> None:
