@@ -126,16 +126,22 @@ def plan(cfg: Config, *, workers: int, force: bool = False, retry_failed: bool =
     found = learned.known(cfg)
     store = None if found is None else DayStore(cfg.store.root, store_digest(cfg, found))
     days = survey(cfg, store)
-    build = frozenset((one.symbol, one.day) for one in days if is_wanted(one, force=force, retry_failed=retry_failed))
+    build = frozenset((one.symbol, one.day) for one in wanted(store, days, force=force, retry_failed=retry_failed))
     estimates = {symbol: Estimate() for symbol in cfg.data.symbols}
     if store is not None:
         estimates = _estimates(store, days, cfg.data.symbols)
     return Plan(tuple(days), estimates, None if store is None else store.digest, workers, build)
 
 
-def is_wanted(one: PlannedDay, *, force: bool, retry_failed: bool) -> bool:
-    """Whether a run builds the day."""
-    return force or one.state in TO_BUILD or (retry_failed and one.state is State.FAILED)
+def wanted(store: DayStore | None, days: Sequence[PlannedDay], *, force: bool, retry_failed: bool) -> list[PlannedDay]:
+    """The days a run builds; with ``force`` all but those an interrupted run with ``force`` has built already."""
+    done = records.forced(store) if force and store is not None else set()
+
+    def is_wanted(one: PlannedDay) -> bool:
+        again = force and (one.symbol, one.day) not in done
+        return again or one.state in TO_BUILD or (retry_failed and one.state is State.FAILED)
+
+    return [one for one in days if is_wanted(one)]
 
 
 def survey(cfg: Config, store: DayStore | None) -> list[PlannedDay]:

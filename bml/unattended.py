@@ -15,7 +15,7 @@ from bml.book.rolling import Rolling, kept, kept_path
 from bml.book.store import DayStore
 from bml.cluster import Cluster, probe_of, sweep_probes
 from bml.config import Config
-from bml.plan import PlannedDay, State, is_wanted, survey
+from bml.plan import PlannedDay, State, survey, wanted
 from bml.scheduling import Processes, Scheduler, Serial, SymbolDay, threads_of
 from bml.types import BmlError, ConfigError, SourceError, StoreError
 from bml.worker import DayWorker, Job, Outcome, Supply
@@ -101,10 +101,10 @@ def build_days(
     progress.phase("look at the store", None)
     planned = survey(cfg, store)
     progress.done()
-    wanted = [one for one in planned if is_wanted(one, force=choices.force, retry_failed=choices.retry_failed)]
-    run = _Run(cfg, store, planned, origin, progress)
-    run.look(planned, wanted)
-    todo = [(one.symbol, one.day) for one in wanted] + run.damaged()
+    to_build = wanted(store, planned, force=choices.force, retry_failed=choices.retry_failed)
+    run = _Run(cfg, store, planned, origin, progress, force=choices.force)
+    run.look(planned, to_build)
+    todo = [(one.symbol, one.day) for one in to_build] + run.damaged()
     if not todo:
         return run.finished()
     progress.phase("preprocess", len(todo))
@@ -123,9 +123,16 @@ class _Run:
     """Takes outcomes one by one: records, ledgers, room on the disk, and when enough is enough."""
 
     def __init__(
-        self, cfg: Config, store: DayStore, planned: Sequence[PlannedDay], origin: dict[str, Any], progress: Progress
+        self,
+        cfg: Config,
+        store: DayStore,
+        planned: Sequence[PlannedDay],
+        origin: dict[str, Any],
+        progress: Progress,
+        *,
+        force: bool,
     ) -> None:
-        self._cfg, self._store, self._origin, self._progress = cfg, store, origin, progress
+        self._cfg, self._store, self._origin, self._progress, self._force = cfg, store, origin, progress, force
         self._order = {(one.symbol, one.day): place for place, one in enumerate(planned)}
         self._rolling = Rolling(cfg.store, store, self._order)
         self._summaries: dict[SymbolDay, DaySummary] = {}
@@ -134,9 +141,14 @@ class _Run:
         self._held: list[Outcome] = []  # failures not recorded yet: they may concern every day
         self._n_skipped = self._n_built = 0
 
-    def look(self, planned: Sequence[PlannedDay], wanted: Sequence[PlannedDay]) -> None:
+    def look(self, planned: Sequence[PlannedDay], building: Sequence[PlannedDay]) -> None:
         """Take what is there already: summaries of days that are, records of days that failed before."""
-        to_build = {(one.symbol, one.day) for one in wanted}
+        to_build = {(one.symbol, one.day) for one in building}
+        if self._force and len(to_build) < len(planned):
+            self._progress.say(
+                f"going on with a run with --force that did not end: {len(planned) - len(to_build)} days are built "
+                f"again already; to build them once more delete {records.forced_path(self._store)}"
+            )
         for one in planned:
             where = (one.symbol, one.day)
             if where in to_build:
@@ -183,6 +195,8 @@ class _Run:
                 symbol=outcome.symbol, day=str(outcome.day), seconds=seconds, rows=rows, size=outcome.size
             )
             records.built(self._store, record)
+        if self._force:
+            records.force(self._store, *where)
         records.absolve(self._store, *where)
         self._failed.pop(where, None)
         self._summaries[where] = outcome.summary
@@ -249,6 +263,8 @@ class _Run:
                 first.add_note(f"all {len(self._held)} days failed, this one first")
             raise first
         self._settle()
+        if self._force:
+            records.forced_path(self._store).unlink(missing_ok=True)
         in_order = sorted(self._order, key=lambda where: self._order[where])
         return Built(
             summaries=[self._summaries[where] for where in in_order if where in self._summaries],

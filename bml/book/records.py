@@ -2,12 +2,14 @@
 
     {root}/quarantine/{symbol}/{symbol}_{date}_{digest[:8]}.json    one a failed day, whole or not at all
     {root}/state/built-{digest[:8]}.jsonl                           one line a day that was built, for estimates
+    {root}/state/forced-{digest[:8]}.jsonl                          days a run with --force has built, until it ends
 
 A record belongs to one configuration (its digest), as day files do: another configuration starts anew.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import os
@@ -87,28 +89,56 @@ def absolve(store: DayStore, symbol: str, day: dt.date) -> None:
 
 
 def built(store: DayStore, record: BuiltDay) -> None:
-    """Append what a day took. One write of one line: a run that dies leaves at most a torn last line."""
-    path = _log(store)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-    try:
-        os.write(fd, ("\n" + json.dumps(asdict(record)) + "\n").encode())  # a torn line before it ends here
-    finally:
-        os.close(fd)
+    """Append what a day took."""
+    _append(_log(store), asdict(record))
 
 
 def history(store: DayStore) -> Iterator[BuiltDay]:
     """Every record of :func:`built`, oldest first; torn lines are passed over, they hold no more than an estimate."""
+    for values in _lines(_log(store)):
+        with contextlib.suppress(TypeError):
+            yield BuiltDay(**values)
+
+
+def force(store: DayStore, symbol: str, day: dt.date) -> None:
+    """Append a day that a run with --force has built."""
+    _append(forced_path(store), {"symbol": symbol, "day": str(day)})
+
+
+def forced(store: DayStore) -> set[tuple[str, dt.date]]:
+    """The days of :func:`force`: those a run that did not come to its end has built; a torn line is built again."""
+    found = set()
+    for values in _lines(forced_path(store)):
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            found.add((str(values["symbol"]), dt.date.fromisoformat(values["day"])))
+    return found
+
+
+def forced_path(store: DayStore) -> Path:
+    """Where the days of :func:`force` are."""
+    return Path(store.root) / "state" / f"forced-{store.digest[:8]}.jsonl"
+
+
+def _append(path: Path, values: dict[str, Any]) -> None:
+    """One write of one line: a run that dies leaves at most a torn last line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     try:
-        lines = _log(store).read_text(encoding="utf-8", errors="replace").splitlines()
+        os.write(fd, ("\n" + json.dumps(values) + "\n").encode())  # a torn line before it ends here
+    finally:
+        os.close(fd)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return
     for line in lines:
-        try:
-            values: dict[str, Any] = json.loads(line)
-            yield BuiltDay(**values)
-        except (ValueError, TypeError):
-            continue
+        with contextlib.suppress(ValueError):
+            values = json.loads(line)
+            if isinstance(values, dict):
+                yield values
 
 
 def _quarantine(store: DayStore, symbol: str, day: dt.date) -> Path:

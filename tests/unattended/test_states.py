@@ -22,7 +22,7 @@ from bml.cli.progress import Progress
 from bml.cluster import probe_of
 from bml.config.model import Written
 from bml.config.storing import RunSpec
-from bml.plan import State, survey
+from bml.plan import State, plan, survey
 from bml.scheduling import Processes
 from bml.tracking import NullTracker
 from bml.types import NS_PER_DAY, AlignedDay, ConfigError, DataError, DepthRows, RunRef, StoreError
@@ -218,6 +218,19 @@ def test_two_runs_that_make_room_wait_for_each_other(cfg: config.Config) -> None
         waiting.result(10)
     assert len(one.evicted) == DAYS - 4
     assert other.evicted == []
+
+
+def test_a_forced_run_that_is_cut_short_goes_on(cfg: config.Config) -> None:
+    run(cfg)
+    Frail.reads_so_far, Frail.trouble = 0, {5: ConfigError("stopped here")}
+    with pytest.raises(ConfigError, match="stopped here"):
+        run(cfg, force=True)
+    store, told = store_of(cfg), []
+    assert len(plan(cfg, workers=1, force=True).build) == DAYS - 4
+    assert [one.built for one in run(cfg, force=True, say=told.append).summaries] == [False] * 4 + [True] * (DAYS - 4)
+    assert told[0].startswith("going on with a run with --force that did not end: 4 days are built again already")
+    assert not records.forced_path(store).exists()
+    assert all(one.built for one in run(cfg, force=True).summaries), "the next one begins anew"
 
 
 def test_a_forced_run_that_is_cut_short_leaves_no_model_of_the_days_before(cfg: config.Config) -> None:
