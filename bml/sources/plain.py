@@ -83,6 +83,23 @@ def refuse_cut_short(plain: Path, delimiter: str, where: str) -> None:
 
 
 @contextmanager
+def blank_line_told(plain: Path, where: str) -> Iterator[None]:
+    """DataError that names the first blank line below the first line with text, where the block finds rows wrong."""
+    try:
+        yield
+    except DataError:
+        has_begun = False
+        with plain.open("rb") as opened:
+            for number, line in enumerate(opened, 1):
+                is_blank = not line.strip()
+                if is_blank and has_begun:
+                    told = f"{where}: line {number} is blank, which is no row: remove blank lines, or fetch it again"
+                    raise DataError(told) from None
+                has_begun |= not is_blank
+        raise
+
+
+@contextmanager
 def local(file: File, scratch: Path) -> Iterator[Path]:
     """``file`` itself, or a temporary copy of what lies elsewhere."""
     if isinstance(file, Path):

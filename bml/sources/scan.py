@@ -20,7 +20,7 @@ import polars as pl
 from bml.sources.frames import FrameSpec, Schema, refuse_wrong_text
 from bml.sources.layout import NS_PER_UNIT
 from bml.sources.paths import PathPattern
-from bml.sources.plain import CsvForm, as_data_error, local, plain_csv, refuse_cut_short, remove
+from bml.sources.plain import CsvForm, as_data_error, blank_line_told, local, plain_csv, refuse_cut_short, remove
 from bml.sources.remote import File
 from bml.sources.rowgroups import RowGroups
 
@@ -183,15 +183,16 @@ class Frames:
             names = raw.collect_schema().names()
             raw = raw.with_columns(value for value in values if value.meta.output_name() not in names)
             self._spec.check(raw.collect_schema(), where)
-            if self._spec.thousands is None:
-                try:  # polars' own number parser is several times faster, but stops at the first broken number
-                    typed = self._scan_csv(plain, self._csv_types(), where)
-                    typed = typed.with_columns(value for value in values if value.meta.output_name() not in names)
-                    self._sink(typed, target, where)
-                    return
-                except pl.exceptions.ComputeError:
-                    pass  # some field is not what it should be: parse text, which tells or keeps what is wrong
-            self._sink(raw, target, where)
+            with blank_line_told(plain, where):
+                if self._spec.thousands is None:
+                    try:  # polars' own number parser is several times faster, but stops at the first broken number
+                        typed = self._scan_csv(plain, self._csv_types(), where)
+                        typed = typed.with_columns(value for value in values if value.meta.output_name() not in names)
+                        self._sink(typed, target, where)
+                        return
+                    except pl.exceptions.ComputeError:
+                        pass  # some field is not what it should be: parse text, which tells or keeps what is wrong
+                self._sink(raw, target, where)
 
     def _no_rows(self, target: Path) -> None:
         types = {"number": pl.Float64(), "side": pl.Int8(), "text": pl.String()}

