@@ -55,7 +55,7 @@ def test_a_blank_line_is_told_by_its_number(tmp_path: Path, rows: list[str], lin
     with pytest.raises(DataError, match=rf"rows\.csv: line {line} is blank, which is no row: remove blank lines"):
         read(path)
     path.write_text("\n" + LINES + f"{TIME},A,0,5,1,6,1\n")
-    with pytest.raises(DataError, match=r"'level' is '0', but levels are"):  # blank lines above the names are none
+    with pytest.raises(DataError, match=r"'level' is 0, but levels are"):  # blank lines above the names are none
         read(path)
 
 
