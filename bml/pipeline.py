@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from bml import handover, learned
 from bml.book import summary
 from bml.book.days import DaySummary, Learned, check_over, days_between, no_rows, store_digest
-from bml.book.rolling import reading
+from bml.book.report import to_json
+from bml.book.rolling import is_diagnostic, reading
 from bml.book.store import DayStore
 from bml.config import Config, digest
 from bml.config.secret import redact_text, redact_values
@@ -28,7 +29,7 @@ from bml.worker import Supply, open_source
 if TYPE_CHECKING:
     from bml.cli.progress import Progress
     from bml.dataset.dataset import Dataset
-    from bml.tracking import Tracker
+    from bml.tracking import StageRun, Tracker
 
 
 DEFAULT = Choices()
@@ -67,7 +68,7 @@ def preprocess(cfg: Config, tracker: Tracker, progress: Progress, choices: Choic
         outputs = {"days": "days"}
         if isinstance(supply.source, HasTruth):
             outputs["truth"] = _write_truth(cfg, supply.source, store)
-    refs = _record_preprocess(cfg, tracker, built, origin, taught, store.digest, outputs)
+    refs = _record_preprocess(cfg, tracker, built, origin, taught, store, outputs)
     handover.save(cfg, "preprocess", refs[-1])
     totals = summary.by_symbol(built.summaries)
     failed = [asdict(one) for one in built.failed]
@@ -223,7 +224,7 @@ def _record_preprocess(
     built: Built,
     origin: dict[str, str | int | float],
     plan: Learned,
-    store_key: str,
+    store: DayStore,
     outputs: dict[str, str],
 ) -> list[RunRef]:
     """One run in each of the three experiments left of the dataset, linked in a chain."""
@@ -247,8 +248,20 @@ def _record_preprocess(
             if stage == "preprocessing":
                 run.text("quality.json", json.dumps([_plain(s) for s in built.summaries], indent=1))
                 run.text("failed.json", json.dumps([asdict(one) for one in built.failed], indent=1))
-            refs.append(run.ref(digest=digest(stage, store_key, origin), outputs=outputs))
+                _record_diagnostics(cfg, run, built, store)
+            refs.append(run.ref(digest=digest(stage, store.digest, origin), outputs=outputs))
     return refs
+
+
+def _record_diagnostics(cfg: Config, run: StageRun, built: Built, store: DayStore) -> None:
+    """Day file and quality report of the days built now that a rolling store never removes."""
+    if cfg.store.keep != "rolling":
+        return
+    for one in built.summaries:
+        if one.built and is_diagnostic(one.symbol, one.day, cfg.store.diagnostic_fraction):
+            with store.open(one.symbol, one.day) as file:
+                run.artifact(file.path, "diagnostics")
+                run.text(f"diagnostics/{file.path.stem}.json", to_json(file.quality))
 
 
 def _record_dataset(cfg: Config, tracker: Tracker, dataset: Dataset, upstream: RunRef, path: Path) -> RunRef:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import math
 import os
 import subprocess
@@ -16,15 +17,15 @@ import pytest
 
 from bml import config, handover, learned, pipeline, unattended
 from bml.book import records, rolling
-from bml.book.days import start_ns, store_digest
+from bml.book.days import days_between, start_ns, store_digest
 from bml.book.store import DayStore, open_file
 from bml.cli.progress import Progress
 from bml.cluster import probe_of
-from bml.config.model import Written
+from bml.config.model import TrackingSpec, Written
 from bml.config.storing import RunSpec
 from bml.plan import State, plan, survey
 from bml.scheduling import Processes
-from bml.tracking import NullTracker
+from bml.tracking import NullTracker, Tracker
 from bml.types import NS_PER_DAY, AlignedDay, ConfigError, DataError, DepthRows, RunRef, StoreError
 from bml.unattended import Choices, build_days, workers_of
 from bml.worker import DayWorker, Job, Supply
@@ -259,6 +260,27 @@ def test_the_probe_of_a_killed_run_is_swept_by_the_next(cfg: config.Config) -> N
         one.touch()
     run(cfg)
     assert sorted(state.glob("*.probe")) == sorted([alive, elsewhere])
+
+
+def test_diagnostics_of_a_rolling_store_are_logged_once(cfg: config.Config) -> None:
+    drawn = [at for at in days_between(cfg.data.start, cfg.data.stop) if rolling.is_diagnostic(SYMBOL, at, 0.3)]
+    assert 0 < len(drawn) < DAYS
+    spec = rolls(cfg).store.model_copy(update={"diagnostic_fraction": 0.3})
+    folder = cfg.store.root / "artifacts"
+    for store in (cfg.store, spec, spec):
+        one = cfg.model_copy(update={"store": store})
+        pipeline.preprocess(one, Tracker(TrackingSpec(), store.root), Progress(quiet=True), Choices(workers=0))
+        if store is cfg.store:
+            assert not list(folder.rglob("diagnostics"))
+            for file in (store.root / "days").rglob("*.h5"):
+                file.unlink()
+    logged = {file.name: file.read_bytes() for file in folder.rglob("diagnostics/*")}
+    paths = [store_of(cfg).path(SYMBOL, at) for at in drawn]
+    assert sorted(logged) == sorted(path.with_suffix(end).name for path in paths for end in (".h5", ".json"))
+    for path in paths:
+        assert logged[path.name] == path.read_bytes()
+        assert json.loads(logged[path.with_suffix(".json").name])["symbol"] == SYMBOL
+    assert len(list(folder.rglob("diagnostics"))) == 1, "the last run built nothing"
 
 
 def test_a_source_that_comes_back_is_opened_once(cfg: config.Config) -> None:
