@@ -20,7 +20,7 @@ from bml.book.rolling import is_diagnostic, reading
 from bml.book.store import DayStore
 from bml.config import Config, digest
 from bml.config.secret import redact_text, redact_values
-from bml.plan import Plan, plan
+from bml.plan import Plan, plan, with_rows
 from bml.sources.base import HasTruth
 from bml.types import ConfigError, DataError, RunRef
 from bml.unattended import Built, Choices, build_days, failed_words, is_remote, workers_of
@@ -84,13 +84,17 @@ def preprocess(cfg: Config, tracker: Tracker, progress: Progress, choices: Choic
 
 
 def plan_days(cfg: Config, choices: Choices = DEFAULT) -> Plan:
-    """What :func:`preprocess` would build, and what it would take; nothing is opened or written."""
+    """What :func:`preprocess` would build, and what it would take; nothing is written.
+
+    The source is opened only where its server may estimate the rows of symbols of which no day was built yet.
+    """
     check_over(days_between(cfg.data.start, cfg.data.stop)[-1])
     flags = {"force": choices.force, "retry_failed": choices.retry_failed}
-    first = plan(cfg, workers=1, **flags)
+    source = open_source(cfg)
+    first = with_rows(plan(cfg, workers=1, **flags), source)
     if choices.local_cluster is not None or choices.scheduler is not None:
         return replace(first, workers=choices.local_cluster or 1)
-    remote = is_remote(open_source(cfg).describe())
+    remote = is_remote(source.describe())
     return replace(first, workers=max(1, workers_of(cfg, choices, len(first.build), is_remote=remote)))
 
 

@@ -1,6 +1,6 @@
 """Which days a configuration wants, which of them are there, and what the others will take.
 
-Looks at the store alone: no source is opened and nothing is written.
+Looks at the store alone, :func:`with_rows` apart: no source is opened and nothing is written.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ import enum
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bml import learned
 from bml.book import records
-from bml.book.days import counted, days_between, store_digest
+from bml.book.days import counted, days_between, start_ns, store_digest
 from bml.book.records import BuiltDay
 from bml.book.rolling import kept
 from bml.book.store import DayStore
 from bml.config import Config
+from bml.sources.base import EstimatesRows, Source
+from bml.types import NS_PER_DAY, BmlError
 
 #: files looked into for their number of rows where no record of their building is left
 SAMPLED = 5
@@ -68,6 +70,7 @@ class Plan:
     digest: str | None
     workers: int
     build: frozenset[tuple[str, dt.date]]
+    notes: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """The plan as JSON values; null is unknown."""
@@ -78,7 +81,8 @@ class Plan:
                 total[key] = None if value is None or total.get(key, 0) is None else total.get(key, 0) + value
         rest = [d for d in self.days if d.state is not State.PRESENT]
         days = [{"symbol": d.symbol, "day": str(d.day), "state": d.state.value, "reason": d.reason} for d in rest]
-        return {"digest": self.digest, "workers": self.workers, "symbols": symbols, "total": total, "days": days}
+        return {"digest": self.digest, "workers": self.workers, "symbols": symbols, "total": total, "days": days,
+                "notes": list(self.notes)}  # fmt: skip
 
     def _row(self, symbol: str) -> dict[str, float | None]:
         counts = Counter(one.state for one in self.days if one.symbol == symbol)
@@ -107,6 +111,7 @@ class Plan:
         lines += [f"{d.symbol} {d.day}: failed before: {d.reason}" for d in self.days if d.state is State.FAILED]
         if self.digest is None:
             lines.append("what the steps learn from the training span is not known yet: the run begins with it")
+        lines += self.notes
         return "\n".join(lines)
 
 
@@ -131,6 +136,32 @@ def plan(cfg: Config, *, workers: int, force: bool = False, retry_failed: bool =
     if store is not None:
         estimates = _estimates(store, days, cfg.data.symbols)
     return Plan(tuple(days), estimates, None if store is None else store.digest, workers, build)
+
+
+def with_rows(planned: Plan, source: Source) -> Plan:
+    """The plan with the server's own estimate of rows for symbols of which no day was built before, and a note of it.
+
+    Raises nothing for a server that cannot be asked: then the note says why. Cost: one EXPLAIN a symbol.
+    """
+    spans: dict[str, list[dt.date]] = {}
+    for symbol, day in planned.build:
+        if planned.estimates[symbol].rows is None:
+            spans.setdefault(symbol, []).append(day)
+    if not spans or not isinstance(source, EstimatesRows):
+        return planned
+    estimates = dict(planned.estimates)
+    try:
+        with source:
+            for symbol, days in spans.items():
+                first, last = min(days), max(days)
+                rows = source.estimated_rows(symbol, start_ns(first), start_ns(last) + NS_PER_DAY)
+                estimates[symbol] = Estimate(None if rows is None else rows / ((last - first).days + 1))
+    except BmlError as error:
+        return replace(planned, notes=(f"the server was asked for an estimate of the rows, in vain: {error}",))
+    if all(one.rows is None for one in estimates.values()):
+        return planned
+    told = "the rows are the server's estimate from its statistics (ANALYZE): no day was built yet"
+    return replace(planned, estimates=estimates, notes=(told,))
 
 
 def wanted(store: DayStore | None, days: Sequence[PlannedDay], *, force: bool, retry_failed: bool) -> list[PlannedDay]:

@@ -50,6 +50,15 @@ class ReadsBook(Protocol):
 
 
 @runtime_checkable
+class EstimatesRows(Protocol):
+    """A source whose server can guess how many rows a read has, without reading them."""
+
+    def estimated_rows(self, symbol: str, start_ns: int, stop_ns: int) -> float | None:
+        """About how many rows :meth:`Source.read` hands out; None where this server does not tell."""
+        ...
+
+
+@runtime_checkable
 class HasTruth(Protocol):
     """A source that knows the true distribution its rows were drawn from (the synthetic market)."""
 

@@ -206,6 +206,21 @@ class PostgresSource:
             query=text,
         )
 
+    def estimated_rows(self, symbol: str, start_ns: int, stop_ns: int) -> float | None:
+        """The planner's estimate of :meth:`read`, as old as the table's statistics (ANALYZE); None on GreptimeDB."""
+        session = self._session
+        session.connection()
+        if session.is_greptimedb:
+            return None
+        self._wire_fields(symbol)
+        select = self._table.select(self._fields or (), self.name_of(symbol), start_ns, stop_ns)
+        query = b"EXPLAIN (FORMAT JSON) " + select.as_bytes(session.connection())
+        try:
+            ((told,),) = session.rows(query)
+        except ServerError as error:
+            raise session.explain(error, self._where(symbol)) from None
+        return float(told[0]["Plan"]["Plan Rows"])
+
     def _where(self, symbol: str) -> str:
         return f"table {self._table.label}, {symbol}"
 

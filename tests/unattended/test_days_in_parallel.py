@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from bml.config.model import Written
@@ -57,11 +58,21 @@ def test_the_plan_before_between_and_after(config: Path, dsn: str, tmp_path: Pat
     before = json.loads(tiny.bml("preprocess", config, "--dry-run", "--json", env=env).out)
     assert (before["total"]["missing"], before["total"]["to_build"], before["total"]["seconds"]) == (12, 12, None)
     assert not (tmp_path / "s").exists(), "a dry run wrote something"
+    n_rows = N_FILES * 720 * LEVELS
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute(f"ANALYZE public.{fed.TABLE}")
+    guess = tiny.bml("preprocess", config, "--dry-run", "--json", env=env)
+    assert n_rows / 2 < json.loads(guess.out)["total"]["rows"] < n_rows * 2
+    assert "the rows are the server's estimate" in tiny.bml("preprocess", config, "--dry-run", env=env).out
+    away = tiny.bml("preprocess", config, "--dry-run", "--json", env={**env, "FED_DSN": "host=127.0.0.1 port=9"})
+    assert json.loads(away.out)["total"]["rows"] is None
+    assert "in vain: cannot reach PostgreSQL at 127.0.0.1:9" in json.loads(away.out)["notes"][0]
     assert tiny.bml("preprocess", config, "-q", env=env).code == 0
     (tmp_path / "s" / "days" / "BTCUSDT" / "2024").rename(tmp_path / "elsewhere")
     between = json.loads(tiny.bml("preprocess", config, "--dry-run", "--json", env=env).out)
     btc = between["symbols"]["BTCUSDT"]
     assert (btc["missing"], btc["present"], between["symbols"]["ETHUSDT"]["present"]) == (N_DAYS, 0, N_DAYS)
+    assert between["notes"] == []
     assert btc["rows"] == pytest.approx(N_DAYS * 720 * LEVELS, rel=0.01)
     assert btc["bytes"] == sum(file.stat().st_size for file in (tmp_path / "elsewhere").iterdir())
     assert 0 < btc["seconds"] < 60
