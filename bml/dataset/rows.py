@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from bml.dataset.labels import Bools, ClassScheme, assign, log_return
+from bml.dataset.classes import ClassScheme
+from bml.dataset.labels import Bools, assign, log_return
 from bml.dataset.series import Series
 from bml.dataset.windows import (
     REASONS,

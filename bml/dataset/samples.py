@@ -12,9 +12,9 @@ from pydantic import AfterValidator, Field
 from bml.book.store import DayStore
 from bml.config import Config, DataSpec
 from bml.dataset.calendar import fit_scale, time_features
+from bml.dataset.classes import ClassParams, ClassScheme, class_scheme
 from bml.dataset.context import fit_scaler, moments_table
 from bml.dataset.dataset import Dataset as Dataset
-from bml.dataset.labels import ClassParams, ClassScheme, class_scheme
 from bml.dataset.rows import Arrays, collect, sample_index
 from bml.dataset.series import Grid, Series, read_series
 from bml.dataset.splits import SplitParams, block_bounds, split_spec, train_span
@@ -85,7 +85,7 @@ def book_windows(
     target among them. A row is stale when what it says is older than ``max_stale_s``: the age of its snapshot plus
     how long the book had been the same in every cell by then (STUCK). Labels neither start nor end on a stale or an
     OUTLIER row. Default: a tenth of the horizon, but never below the cadence. ``targets`` (default: the reference)
-    are the symbols to predict. ``classes`` is read by :func:`bml.dataset.labels.class_scheme` and ``split`` by
+    are the symbols to predict. ``classes`` is read by :func:`bml.dataset.classes.class_scheme` and ``split`` by
     :func:`bml.dataset.splits.split_spec`. Windows and labels may cross midnight; a missing day file is a day of
     absent rows. ``context_days`` completed days before the anchor's day form the long channel (0: none).
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bml.dataset.labels import FixedClasses, VolatilityClasses, assign, causal_sigma, class_scheme, log_return
+from bml.dataset.classes import FixedClasses, VolatilityClasses, class_scheme
+from bml.dataset.labels import assign, causal_sigma, log_return
 from bml.types import ConfigError
 
 
