@@ -132,6 +132,7 @@ def test_a_smoothed_dataset_labels_past_and_future_alike(tmp_path: Path) -> None
         assert dataset.last_y_N[n] == np.searchsorted(edges, last, side="right")
     assert (dataset.index.label_stop_ns_N - dataset.index.anchor_ns_N == 1800 * NS_PER_S).all()
     assert dataset.labelling[0]["smooth_s"] == 1200
+    assert any("mean mid of their last 1200 s" in note for note in dataset.notes)
 
 
 @pytest.fixture(scope="module")
