@@ -114,7 +114,7 @@ def test_per_symbol_edges_replace_the_common_ones() -> None:
         ({"multiples": [True]}, "not a number"),
         ({"multiples": [math.nan]}, "finite"),
         ({"sigma_half_life_h": 0}, "above 0"),
-        ({"method": "quantile"}, "not known"),
+        ({"method": "octiles"}, "not known"),
     ],
 )
 def test_bad_schemes_are_refused(params: dict[str, object], message: str) -> None:
