@@ -10,6 +10,7 @@ import numpy as np
 from bml.dataset.classes import ClassScheme
 from bml.dataset.labels import Bools, assign, log_return
 from bml.dataset.series import Series
+from bml.dataset.sigma import ewma
 from bml.dataset.windows import (
     REASONS,
     WindowRule,
@@ -22,8 +23,8 @@ from bml.dataset.windows import (
 )
 from bml.types import NS_PER_DAY, Flag, Float64, Int64, SampleIndex
 
-#: half-lives in hours whose variances are averaged into ``Dataset.vol_N``
-BLEND_H = (3.0, 24.0)
+#: the volatility of ``Dataset.vol_N``
+BLEND = ewma(3.0, 24.0)
 
 Arrays = dict[str, Any]
 
@@ -37,8 +38,8 @@ def collect(
     parts: list[Arrays] = []
     drops: dict[str, dict[str, int]] = {}
     for a in codes:
-        sigma_T = volatility(series, a, scheme.sigma_half_life_h, rule.horizon_rows)
-        vol_T = _blend([volatility(series, a, hours, rule.horizon_rows) for hours in BLEND_H])
+        sigma_T = volatility(series, a, scheme.sigma, rule.horizon_rows)
+        vol_T = volatility(series, a, BLEND, rule.horizon_rows)
         known_N: Bools = (sigma_T[rows_N] > 0) & (vol_T[rows_N] > 0)
         reason_N = first_reasons(series, rows_N, a, known_N, ungapped_NA, fresh_NA, rule)
         symbol = series.symbols[a]
@@ -82,11 +83,6 @@ def _labelled(
         "label_filled_N": is_filled_T[stop_N],
         "oldest_ms_N": np.maximum(content_ms_T[rows_N], content_ms_T[stop_N]),
     }
-
-
-def _blend(sigmas: Sequence[Float64]) -> Float64:
-    blended: Float64 = np.sqrt(np.mean([sigma_T**2 for sigma_T in sigmas], axis=0))
-    return blended
 
 
 def sample_index(series: Series, columns: Arrays, rule: WindowRule, context_days: int) -> SampleIndex:

@@ -2,8 +2,8 @@
 
 ``absolute`` (the default) averages the mean absolute return of the last 1, 4 and 24 h. One crash enters a mean of
 absolute returns once, a mean of squares with its square: of real 15 min candles the latter holds class shares over
-months two to three times worse (docs/classes.md has the table). Returns are measured over 15 min, not over one row:
-of a mid that moves by ticks the mean absolute return over seconds counts ticks, which grow with the variance.
+months two to three times worse (docs/classes.md has the table). Returns are measured over 15 min, not over one row: of
+a quote that waits for a whole tick, the mean absolute return over seconds counts ticks, which come with the variance.
 
 ``ewma`` is the root of an exponentially weighted mean of squared returns, cut off after ``TAIL`` half-lives.
 
@@ -53,6 +53,9 @@ class SigmaSpec:
     span_s: float = 900.0
 
 
+DEFAULT = SigmaSpec()
+
+
 def ewma(*half_lives_h: float) -> SigmaSpec:
     """Of one-row returns; the variances of several half-lives are averaged."""
     return SigmaSpec(method="ewma", hours=half_lives_h, span_s=0.0)
@@ -67,7 +70,7 @@ def sigma_spec(params: Mapping[str, object] | None = None) -> SigmaSpec:
     method = given.pop("method", "absolute")
     if not isinstance(method, str) or method not in _HOURS_KEY:
         raise ConfigError(f"classes.sigma.method: {method!r} is not known; there are: {', '.join(_HOURS_KEY)}")
-    default = SigmaSpec() if method == "absolute" else ewma(24.0)
+    default = DEFAULT if method == "absolute" else ewma(24.0)
     known = (_HOURS_KEY[method], "span_s")
     for key in given:
         if key not in known:
@@ -93,7 +96,7 @@ def _positive(where: str, value: object) -> float:
 def lookback_ns(spec: SigmaSpec, cadence_ns: int = 0) -> int:
     """A sigma at t depends on no mid dated at or before t - this, on a grid of that cadence.
 
-    Without a cadence: on every grid whose cadence is at most the shortest of the spec's windows and its span.
+    Without a cadence: on a grid whose rows are no longer than the span, or than the longest window of one-row returns.
     """
     tail = TAIL if spec.method == "ewma" else 1
     longest_ns = round(max(spec.hours) * tail * 3600 * NS_PER_S)
