@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from bml.dataset.series import Series
 from bml.dataset.sigma import Bools, SigmaSpec, causal_sigma
-from bml.types import ConfigError, Flag, Float64, Int64
+from bml.types import NS_PER_S, ConfigError, Flag, Float64, Int64
 
 #: reasons in the order they are tried; an anchor is counted under the first that holds
 REASONS = (
