@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,12 +18,15 @@ from bml.dataset.labels import assign
 from bml.dataset.weights import average_uniqueness
 from bml.types import SPLITS, Fold, GateError, Int64, SampleIndex
 
+if TYPE_CHECKING:
+    from bml.dataset.dataset import Dataset
+
 #: numbers of equally frequent classes that are tried beside the configured ones
 TRIED = (8, 12, 16)
 #: a class with a smaller share of a symbol's training rows is dead
 MIN_SHARE = 0.01
 #: or with fewer training rows, overlap discounted
-MIN_EFFECTIVE = 5.0
+MIN_EFFECTIVE = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,6 +169,13 @@ def advise(
             left_out=0 if include_test else int(blocks["test"].shape[0]),
         )
     return Advice(class_names=tuple(class_names), symbols=out, includes_test=include_test)
+
+
+def advise_on(dataset: Dataset, **options: Any) -> Advice:
+    """:func:`advise` on a dataset; of triple barriers no other classes are tried, their labels end where they touch."""
+    if dataset.outcomes is not None:
+        options["tried"] = ()
+    return advise(dataset.index, dataset.fold, dataset.symbols, dataset.class_names, **options)
 
 
 def require_live(advice: Advice) -> None:
