@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bml.cli import exits, options
+from bml.cli.stages import PREPROCESS_STAGES
 
 if TYPE_CHECKING:
     from bml.config import Config
     from bml.dataset.advice import Advice, Month, Shares, SymbolAdvice, Tried
     from bml.dataset.dataset import Dataset
 
+#: columns of the table
+WIDTH = 100
 #: shares in one line of the table
 WIDE = 8
 #: a drift this many times what chance makes is marked
@@ -58,19 +62,23 @@ def classes(
     options.start_logging(False, debug)
     if plot is not None and Path(plot).suffix.lower() != ".png":
         raise ConfigError(f"--plot {plot}: pictures are PNG files, so the name must end in .png")
-    cfg = options.load(config, set_)
+    cfg = options.load(config, set_, PREPROCESS_STAGES)
     dataset = _dataset(cfg)
     advice = advise_on(dataset, include_test=include_test, min_share=min_share, min_effective=min_n_eff)
     if include_test:
         exits.say(f"warning: {TEST_SEEN}")
+    found = {"name": cfg.name, "horizon_s": _horizon_s(dataset), **advice.document()}
+    told = text(advice, _horizon_s(dataset))
     if plot is not None:
         from bml.cli.classes_picture import save_picture
 
         save_picture(advice, Path(plot))
+        found["picture"] = plot
+        told += f"\npicture   {plot}"
     if json:
-        options.print_json({"name": cfg.name, "horizon_s": _horizon_s(dataset), **advice.document()})
+        options.print_json(found)
     else:
-        print(text(advice, _horizon_s(dataset)))
+        print(told)
     if not (allow_dead_classes or _allowed(cfg)):
         require_live(advice)
 
@@ -96,10 +104,10 @@ def _horizon_s(dataset: Dataset) -> float:
 
 
 def text(advice: Advice, horizon_s: float) -> str:
-    """The advice for people, in 100 columns."""
+    """The advice for people, in ``WIDTH`` columns."""
     names = [f"  {k:2}  {name}" for k, name in enumerate(advice.class_names)]
     width = max(map(len, names)) + 2
-    per_line = max(1, 100 // width)
+    per_line = max(1, WIDTH // width)
     lines = [f"classes of the return over {horizon_s:g} s"]
     lines += ["".join(name.ljust(width) for name in names[k : k + per_line]).rstrip()
               for k in range(0, len(names), per_line)]  # fmt: skip
@@ -121,9 +129,10 @@ def _symbol_lines(symbol: str, one: SymbolAdvice, classes: int) -> list[str]:
     for month in one.months:
         lines += _line(month.month, _letters(month), month.of)
     best = math.log(classes)
-    lines.append(f"  smallest share of a month {one.smallest:.2%}; tails at most {100 * one.two_tails_off:.1f} points "
-                 f"off training; entropy of equal shares {best:.3f}")  # fmt: skip
-    lines += [f"  {_tried(tried)}" for tried in one.tried]
+    lines.append(f"  at worst: smallest {one.smallest:.2%}, tails {100 * one.two_tails_off:.1f} points off training; "
+                 f"entropy of equal shares {best:.3f}")  # fmt: skip
+    for tried in one.tried:
+        lines += textwrap.wrap(_tried(tried), WIDTH, initial_indent="  ", subsequent_indent=" " * 20)
     lines += [
         f"  DEAD: {dead.name!r}: {dead.share:.2%} of the training rows, n_eff {dead.n_eff:.1f}" for dead in one.dead
     ]
@@ -150,5 +159,5 @@ def _tried(tried: Tried) -> str:
     start = f"{tried.classes:2} equal classes:"
     if tried.refused:
         return f"{start} {tried.refused}"
-    return (f"{start} in the worst month smallest {tried.smallest:.2%} (n_eff {tried.n_eff_smallest:.0f}), tails "
+    return (f"{start} at worst smallest {tried.smallest:.2%} (n_eff {tried.n_eff_smallest:.0f}), tails "
             f"{100 * tried.two_tails_off:.1f} points off, PSI {tried.psi:.3f}")  # fmt: skip
