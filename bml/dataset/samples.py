@@ -31,6 +31,8 @@ Positive = Annotated[float, Field(gt=0)]
 #: share of labels on mids that are carried forward, from which on a note says so
 CARRIED_SHARE = 0.01
 
+_NO_MEAN = "a triple barrier is about the path and cannot be smoothed; leave label and smooth_s out"
+
 
 def _consistent(classes: ClassParams | None) -> ClassParams | None:
     """Refuse edges that do not rise, with all other faults of a configuration, before anything runs."""
@@ -56,6 +58,8 @@ def _misfits(data: DataSpec, params: dict[str, Any]) -> Iterator[tuple[str, str]
     except ConfigError as error:
         name, _, fault = str(error).partition(": ")
         yield name, fault
+    if params["label"] == "smoothed" and isinstance(class_scheme(params["classes"]), TripleBarrier):
+        yield "label", _NO_MEAN
     for target in params["targets"] or ():
         if target not in data.symbols:
             yield "targets", f"{target!r} is none of data.symbols ({', '.join(data.symbols)})"
@@ -121,7 +125,7 @@ def book_windows(
     )
     scheme, spec = class_scheme(classes), split_spec(split)
     if isinstance(scheme, TripleBarrier) and smooth_rows:
-        raise ConfigError("label: a triple barrier is about the path and cannot be smoothed; leave label out")
+        raise ConfigError(f"label: {_NO_MEAN}")
     bounds = block_bounds(cfg.data.start, cfg.data.stop, spec)
     train_days = (train_span(cfg.data.start, cfg.data.stop, split)[1] - cfg.data.start).days
     symbols = tuple(cfg.data.symbols)
