@@ -17,6 +17,7 @@ from typing import Any, Literal, Self, TypedDict
 import numpy as np
 
 from bml.dataset.cuts import Cuts, Zero, apart, check_edges, fit_cuts, names_of, numbered, with_zero
+from bml.dataset.sigma import DEFAULT, SigmaParams, SigmaSpec, ewma, sigma_spec
 from bml.types import ConfigError, Float64
 
 #: symbol -> (return_N, sigma_N) of its training rows
@@ -35,7 +36,9 @@ class ClassParams(TypedDict, total=False):
     zero: Zero
     take_profit: float
     stop: float
+    sigma: SigmaParams
     sigma_half_life_h: float
+    allow_dead: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,7 @@ class FixedClasses:
     edges_pct: Cuts = (-10.0, -5.0, -2.0, 0.0, 2.0, 5.0, 10.0)
     per_symbol: Mapping[str, Cuts] = field(default_factory=dict)
     zero: Zero = "above"
-    sigma_half_life_h: float = 24.0
+    sigma: SigmaSpec = DEFAULT
 
     def __post_init__(self) -> None:
         common = with_zero(self.edges_pct, self.zero)
@@ -88,7 +91,7 @@ class QuantileClasses:
     shares: Cuts = (0.125,) * 8
     zero: Zero = "above"
     cuts: Mapping[str, Cuts] = field(default_factory=dict)
-    sigma_half_life_h: float = 24.0
+    sigma: SigmaSpec = DEFAULT
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -117,7 +120,7 @@ class VolatilityClasses:
     shares: Cuts = ()
     zero: Zero = "above"
     cuts: Mapping[str, Cuts] = field(default_factory=dict)
-    sigma_half_life_h: float = 24.0
+    sigma: SigmaSpec = DEFAULT
 
     def __post_init__(self) -> None:
         if not self.shares:
@@ -152,7 +155,7 @@ class TripleBarrier:
 
     take_profit: float = 1.5
     stop: float = 1.5
-    sigma_half_life_h: float = 24.0
+    sigma: SigmaSpec = DEFAULT
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -197,9 +200,12 @@ def class_scheme(params: Mapping[str, object] | None = None) -> ClassScheme:
     fixed: ``edges_pct``, ``per_symbol``. quantile: ``n_classes`` (default 8) or ``shares``. volatility_scaled:
     ``multiples``, ``n_classes`` or ``shares``. triple_barrier: ``take_profit``, ``stop``. All but the last take
     ``zero``: "own" gives exact zeros a class, "above" leaves them to the class they fall into, that above an edge
-    at 0. All take ``sigma_half_life_h``.
+    at 0. All take ``sigma``, read by :func:`bml.dataset.sigma.sigma_spec`; or ``sigma_half_life_h``, which is short
+    for an ewma of one half-life; and ``allow_dead``, which says nothing of the scheme: :func:`allows_dead`.
     """
     given: dict[str, Any] = dict(params or {})
+    allows_dead(given)
+    given.pop("allow_dead", None)
     method = given.pop("method", "volatility_scaled")
     if not isinstance(method, str) or method not in METHODS:
         raise ConfigError(f"classes.method: {method!r} is not known; there are: {', '.join(METHODS)}")
@@ -220,11 +226,32 @@ def class_scheme(params: Mapping[str, object] | None = None) -> ClassScheme:
             str(symbol): _numbers(f"classes.per_symbol.{symbol}", edges)
             for symbol, edges in given["per_symbol"].items()
         }
-    return METHODS[method](**_with_shares(given, method))
+    return METHODS[method](**_with_shares(_with_sigma(given), method))
+
+
+def allows_dead(params: Mapping[str, object] | None) -> bool:
+    """``allow_dead`` of the parameter ``classes``: whether classes may have next to no training rows."""
+    value = (params or {}).get("allow_dead", False)
+    if not isinstance(value, bool):
+        raise ConfigError(f"classes.allow_dead: expected true or false, got {value!r}")
+    return value
+
+
+def _with_sigma(given: dict[str, Any]) -> dict[str, Any]:
+    """``given`` with ``sigma`` or ``sigma_half_life_h`` as a :class:`SigmaSpec`, if either is there."""
+    if "sigma" in given and "sigma_half_life_h" in given:
+        raise ConfigError("classes: give one of sigma and sigma_half_life_h")
+    if "sigma_half_life_h" in given:
+        given["sigma"] = ewma(float(given.pop("sigma_half_life_h")))
+    elif "sigma" in given:
+        if not isinstance(given["sigma"], Mapping):
+            raise ConfigError(f"classes.sigma: expected a mapping such as {{method: absolute}}, got {given['sigma']!r}")
+        given["sigma"] = sigma_spec(given["sigma"])
+    return given
 
 
 def _known(given: Mapping[str, Any], method: str) -> None:
-    known = (*_KEYS[method], "sigma_half_life_h")
+    known = (*_KEYS[method], "sigma", "sigma_half_life_h")
     for key in given:
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)

@@ -7,7 +7,6 @@ Classes partition the real line, so an exact zero has one class.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +15,6 @@ import numpy.typing as npt
 from bml.types import Float64, Int64
 
 Bools = npt.NDArray[np.bool_]
-
-#: full weight of returns below which a volatility is not reported (or half of what the half-life can hold)
-MIN_RETURNS = 100.0
 
 
 def log_return(mid_T: Float64, steps: int) -> Float64:
@@ -43,25 +39,6 @@ def smoothed_return(mid_T: Float64, steps: int, smooth: int) -> Float64:
         ahead_T = np.lib.stride_tricks.sliding_window_view(mid_T[steps - smooth + 1 :], smooth).mean(axis=-1)
         return_T[:-steps] = np.log(ahead_T / mid_T[:-steps])
     return return_T
-
-
-def causal_sigma(mid_T: Float64, valid_T: Bools, *, half_life_rows: float, steps: int = 1) -> Float64:
-    """Volatility of the log return over ``steps`` rows, known at each row, (T,) float64.
-
-    EWMA of the squared one-row log returns up to and including the row, scaled by sqrt(steps). The weight of
-    a return halves every ``half_life_rows`` rows, gaps included; a return counts only if both its rows are
-    valid and adjacent, so nothing is measured across a gap. NaN until the weights sum to ``MIN_RETURNS``, or
-    to half of what they can ever sum to if that is less. One compiled pass, O(T).
-    """
-    if not half_life_rows > 0:
-        raise ValueError(f"causal_sigma: half_life_rows must be positive, got {half_life_rows}")
-    from bml.dataset.ewma import ewma_sigma
-
-    decay = 0.5 ** (1.0 / half_life_rows)
-    min_count = min(MIN_RETURNS, 0.5 / (1.0 - decay))
-    sigma_T: Float64 = ewma_sigma(mid_T, valid_T, decay, min_count)
-    sigma_T *= math.sqrt(steps)
-    return sigma_T
 
 
 def assign(return_N: Float64, edges_NE: Float64) -> Int64:

@@ -10,6 +10,7 @@ import numpy as np
 from bml.dataset.classes import ClassScheme, TripleBarrier, record
 from bml.dataset.labels import Bools, MoreLabels, Outcomes, assign_known, log_return, smoothed_return
 from bml.dataset.series import Grid, Series
+from bml.dataset.sigma import ewma
 from bml.dataset.windows import (
     REASONS,
     WindowRule,
@@ -23,8 +24,8 @@ from bml.dataset.windows import (
 )
 from bml.types import NS_PER_DAY, NS_PER_S, Flag, Float64, Int32, Int64, SampleIndex
 
-#: half-lives in hours whose variances are averaged into ``Dataset.vol_N``
-BLEND_H = (3.0, 24.0)
+#: the volatility of ``Dataset.vol_N``
+BLEND = ewma(3.0, 24.0)
 
 Arrays = dict[str, Any]
 
@@ -38,8 +39,8 @@ def collect(
     parts: list[Arrays] = []
     drops: dict[str, dict[str, int]] = {}
     for a in codes:
-        sigma_N = volatility(series, a, scheme.sigma_half_life_h, rule.horizon_rows)[rows_N]
-        vol_N = _blend([volatility(series, a, hours, rule.horizon_rows)[rows_N] for hours in BLEND_H])
+        sigma_N = volatility(series, a, scheme.sigma, rule.horizon_rows)[rows_N]
+        vol_N = volatility(series, a, BLEND, rule.horizon_rows)[rows_N]
         known_N: Bools = (sigma_N > 0) & (vol_N > 0)
         label = label_at(series, a, scheme, rule, rows_N, sigma_N, rule.horizon_rows)
         label_N = np.isfinite(label["return_N"])
@@ -100,15 +101,10 @@ def _other_labels(
     last = label_at(series, a, scheme, rule, rows_N - rule.horizon_rows, sigma_N, rule.horizon_rows)
     more_sigma_NH, more_return_NH = (np.empty((rows_N.shape[0], len(rule.more_rows))) for _ in range(2))
     for h, steps in enumerate(rule.more_rows):
-        more_sigma_NH[:, h] = volatility(series, a, scheme.sigma_half_life_h, steps)[rows_N]
+        more_sigma_NH[:, h] = volatility(series, a, scheme.sigma, steps)[rows_N]
         more = label_at(series, a, scheme, rule, rows_N, more_sigma_NH[:, h], steps)
         more_return_NH[:, h] = more["return_N"]
     return {"last_return_N": last["return_N"], "more_sigma_NH": more_sigma_NH, "more_return_NH": more_return_NH}
-
-
-def _blend(sigmas: Sequence[Float64]) -> Float64:
-    blended: Float64 = np.sqrt(np.mean([sigma_N**2 for sigma_N in sigmas], axis=0))
-    return blended
 
 
 def sample_index(series: Series, columns: Arrays, rule: WindowRule, context_days: int) -> SampleIndex:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bml.dataset.labels import Bools, causal_sigma
 from bml.dataset.series import Series
+from bml.dataset.sigma import Bools, SigmaSpec, causal_sigma
 from bml.types import NS_PER_S, ConfigError, Flag, Float64, Int64
 
 #: reasons in the order they are tried; an anchor is counted under the first that holds
@@ -130,14 +130,13 @@ def shifted(values_T: Bools, rows_N: Int64, steps: int) -> Bools:
     return out
 
 
-def volatility(series: Series, a: int, half_life_h: float, steps: int) -> Float64:
+def volatility(series: Series, a: int, spec: SigmaSpec, steps: int) -> Float64:
     """Causal sigma over ``steps`` rows of symbol ``a``, (T,).
 
     Stale rows count: what they miss comes back with the return that ends them, so the variance is right over time.
     """
-    rows = half_life_h * 3600 * NS_PER_S / series.grid.cadence_ns
     valid_T = valid_rows(series.mid_AT[a], series.flag_AT[a])
-    return causal_sigma(series.mid_AT[a], valid_T, half_life_rows=rows, steps=steps)
+    return causal_sigma(series.mid_AT[a], valid_T, spec, cadence_ns=series.grid.cadence_ns, steps=steps)
 
 
 def first_reasons(
