@@ -272,7 +272,8 @@ class SampleIndex:
 
     Every interval is half-open (start, stop] in the sense that a value dated exactly ``start`` is not
     used and one dated exactly ``stop`` is: input (anchor - window, anchor], label (anchor, anchor + horizon],
-    context [first context day, day of the anchor). ``edges_NE`` are the C - 1 inner class edges in log return.
+    context [``context_start_ns_N``, anchor]: nothing dated before it enters anything known at the anchor, but for
+    constants of the training block. ``edges_NE`` are the C - 1 inner class edges in log return.
     """
 
     anchor_ns_N: Int64

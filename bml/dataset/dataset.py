@@ -20,13 +20,11 @@ from bml.book.publish import publish
 from bml.book.store import DayStore
 from bml.dataset.calendar import CalendarScale
 from bml.dataset.context import Scaler
+from bml.dataset.describe import by_regime
 from bml.dataset.series import Grid
 from bml.types import FIELDS, SPLITS, Float32, Float64, Fold, Int64, SampleIndex, StoreError
 
-SCHEMA = "bml.dataset/2"
-
-#: of a dataset with window features; one without is as it was before there were any
-SCHEMA_FEATURES = "bml.dataset/3"
+SCHEMA = "bml.dataset/4"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +38,9 @@ class Dataset:
     unknown. ``drop_reasons`` counts dropped anchors per target, ``class_shares`` and ``n_eff`` (effective number
     of samples, see :func:`bml.dataset.weights.average_uniqueness`) are per block. ``notes`` are warnings in words.
     ``store_digest`` is the digest of the day files it was built from. ``feature_names`` are those of their window
-    features, if there are any.
+    features, if there are any. ``lookbacks`` say in ns how far before an anchor what is known there may reach, see
+    :func:`bml.dataset.conditions.lookbacks`; ``regime_N`` is a place in ``regime_names``, -1 where unknown, and
+    ``regime_model`` what was fitted on training days to tell it.
     """
 
     symbols: tuple[str, ...]
@@ -70,6 +70,10 @@ class Dataset:
     notes: tuple[str, ...]
     store_digest: str
     store: DayStore
+    lookbacks: dict[str, int]
+    regime_N: Int64
+    regime_names: tuple[str, ...]
+    regime_model: dict[str, Any]
     feature_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -135,6 +139,8 @@ class Dataset:
             "n_purged": self.fold.n_purged,
             "dropped": self.drop_reasons,
             "class_shares": self.class_shares,
+            "lookbacks": self.lookbacks,
+            "regimes": by_regime(self.index, self.fold, self.regime_N, self.regime_names, len(self.class_names)),
             "shape": self.shape,
             "notes": list(self.notes),
         }
@@ -143,8 +149,7 @@ class Dataset:
         """Write one HDF5 file, whole or not at all; equal datasets give equal bytes. Raises StoreError."""
         arrays, document = _pack(self)
         text = np.frombuffer(json.dumps(document, sort_keys=True).encode(), dtype=np.uint8)
-        schema = SCHEMA_FEATURES if self.feature_names else SCHEMA
-        publish(path, pack({**arrays, "document": text}, {"schema": schema, "digest": self.digest}))
+        publish(path, pack({**arrays, "document": text}, {"schema": SCHEMA, "digest": self.digest}))
         return path
 
     @classmethod
@@ -156,7 +161,7 @@ class Dataset:
         try:
             with h5py.File(path, "r") as file:
                 schema, expected = (bytes(file.attrs.get(key, b"")).decode() for key in ("schema", "digest"))
-                if schema not in (SCHEMA, SCHEMA_FEATURES):
+                if schema != SCHEMA:
                     raise StoreError(f"{path}: its schema is {schema!r}, not {SCHEMA!r}; build it again")
                 document = json.loads(bytes(file["document"][()]))
                 arrays = {name: file[name][()] for name in file if name != "document"}
@@ -181,7 +186,7 @@ def _pack(dataset: Dataset) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]
     document: dict[str, Any] = {}
     for item in fields(dataset):
         value = getattr(dataset, item.name)
-        if item.name == "store" or (item.name == "feature_names" and not value):
+        if item.name == "store":
             continue
         parts = {f"{item.name}.{f.name}": getattr(value, f.name) for f in fields(value)} \
             if item.name in _NESTED else {item.name: value}  # fmt: skip
@@ -197,8 +202,17 @@ def _unpack(arrays: dict[str, npt.NDArray[Any]], document: dict[str, Any], store
     flat: dict[str, Any] = document | arrays
     flat["grid.first"] = dt.date.fromisoformat(flat["grid.first"])
     flat["fold.bounds_ns"] = tuple((low, high) for low, high in flat["fold.bounds_ns"])
-    for name in ("symbols", "targets", "class_names", "time_names", "moment_names", "notes", "feature_names"):
-        flat[name] = tuple(flat.get(name, ()))
+    for name in (
+        "symbols",
+        "targets",
+        "class_names",
+        "time_names",
+        "moment_names",
+        "notes",
+        "regime_names",
+        "feature_names",
+    ):
+        flat[name] = tuple(flat[name])
     given: dict[str, Any] = {name: value for name, value in flat.items() if "." not in name}
     for outer, kind in _NESTED.items():
         given[outer] = kind(**{f.name: flat[key] for f in fields(kind) if (key := f"{outer}.{f.name}") in flat})

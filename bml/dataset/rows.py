@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bml.dataset.conditions import Lookbacks
 from bml.dataset.labels import Bools, ClassScheme, assign, log_return
 from bml.dataset.series import Series
 from bml.dataset.windows import (
@@ -19,7 +20,7 @@ from bml.dataset.windows import (
     shifted,
     volatility,
 )
-from bml.types import NS_PER_DAY, Flag, Float64, Int64, SampleIndex
+from bml.types import Flag, Float64, Int64, SampleIndex
 
 #: half-lives in hours whose variances are averaged into ``Dataset.vol_N``
 BLEND_H = (3.0, 24.0)
@@ -88,15 +89,14 @@ def _blend(sigmas: Sequence[Float64]) -> Float64:
     return blended
 
 
-def sample_index(series: Series, columns: Arrays, rule: WindowRule, context_days: int) -> SampleIndex:
+def sample_index(series: Series, columns: Arrays, rule: WindowRule, reach: Lookbacks) -> SampleIndex:
     """The columns of :func:`collect` as a :class:`bml.types.SampleIndex`, with its three intervals."""
     anchor_ns_N = series.grid.time_ns(columns["row_N"])
-    day_N = anchor_ns_N // NS_PER_DAY
     return SampleIndex(
         anchor_ns_N=anchor_ns_N,
         target_N=columns["target_N"],
         input_start_ns_N=anchor_ns_N - rule.window_rows * series.grid.cadence_ns,
-        context_start_ns_N=(day_N - context_days) * NS_PER_DAY,
+        context_start_ns_N=reach.start_ns(anchor_ns_N),
         label_stop_ns_N=anchor_ns_N + rule.horizon_rows * series.grid.cadence_ns,
         return_N=columns["return_N"],
         sigma_N=columns["sigma_N"],

@@ -11,10 +11,12 @@ from pydantic import AfterValidator, Field
 
 from bml.book.store import DayStore
 from bml.config import Config, DataSpec
-from bml.dataset.calendar import fit_scale, time_features
+from bml.dataset.calendar import CalendarScale, trained_features
+from bml.dataset.conditions import ContextParams, conditions, context_spec, lookbacks
 from bml.dataset.context import fit_scaler, moments_table
 from bml.dataset.dataset import Dataset as Dataset
 from bml.dataset.labels import ClassParams, ClassScheme, class_scheme
+from bml.dataset.regime import REGIMES
 from bml.dataset.rows import Arrays, collect, sample_index
 from bml.dataset.series import Grid, Series, read_series
 from bml.dataset.splits import SplitParams, block_bounds, split_spec, train_span
@@ -42,6 +44,18 @@ def _consistent(classes: ClassParams | None) -> ClassParams | None:
 Classes = Annotated[ClassParams | None, AfterValidator(_consistent)]
 
 
+def _known_context(context: ContextParams | None) -> ContextParams | None:
+    """The same for what the conditions of a sample are asked to be."""
+    try:
+        context_spec(context)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+    return context
+
+
+Context = Annotated[ContextParams | None, AfterValidator(_known_context)]
+
+
 def _misfits(data: DataSpec, params: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The parameters that do not fit the data section, each with its reason."""
     for name, unit_s in (("window_h", 3600.0), ("stride_s", 1.0), ("horizon_s", 1.0)):
@@ -49,6 +63,10 @@ def _misfits(data: DataSpec, params: dict[str, Any]) -> Iterator[tuple[str, str]
             _rows(name, params[name], unit_s, data.cadence_ns)
         except ConfigError as error:
             yield name, str(error).removeprefix(f"{name}: ")
+    try:
+        _volatility_rows(context_spec(params["context"]).volatility_h, data.cadence_ns)
+    except ConfigError as error:
+        yield "context", str(error)
     for target in params["targets"] or ():
         if target not in data.symbols:
             yield "targets", f"{target!r} is none of data.symbols ({', '.join(data.symbols)})"
@@ -75,6 +93,7 @@ def book_windows(
     max_filled: Annotated[float, Field(ge=0, le=1)] = 0.02,
     max_stale_s: Positive | None = None,
     context_days: Annotated[int, Field(ge=0)] = 90,
+    context: Context = None,
     split: SplitParams | None = None,
 ) -> Dataset:
     """Index every usable window of the configured days, with its label, class, split and context.
@@ -85,7 +104,8 @@ def book_windows(
     target among them. A row is stale when what it says is older than ``max_stale_s``: the age of its snapshot plus
     how long the book had been the same in every cell by then (STUCK). Labels neither start nor end on a stale or an
     OUTLIER row. Default: a tenth of the horizon, but never below the cadence. ``targets`` (default: the reference)
-    are the symbols to predict. ``classes`` is read by :func:`bml.dataset.labels.class_scheme` and ``split`` by
+    are the symbols to predict. ``classes`` is read by :func:`bml.dataset.labels.class_scheme`, ``context`` (volatility,
+    volume and regime) by :func:`bml.dataset.conditions.context_spec` and ``split`` by
     :func:`bml.dataset.splits.split_spec`. Windows and labels may cross midnight; a missing day file is a day of
     absent rows. ``context_days`` completed days before the anchor's day form the long channel (0: none).
 
@@ -103,7 +123,8 @@ def book_windows(
         max_filled=max_filled,
         max_stale_ms=_stale_ms(max_stale_s, horizon_s, grid),
     )
-    scheme, spec = class_scheme(classes), split_spec(split)
+    scheme, spec, wanted = class_scheme(classes), split_spec(split), context_spec(context)
+    volatility_rows = _volatility_rows(wanted.volatility_h, grid.cadence_ns)
     bounds = block_bounds(cfg.data.start, cfg.data.stop, spec)
     train_days = (train_span(cfg.data.start, cfg.data.stop, split)[1] - cfg.data.start).days
     symbols = tuple(cfg.data.symbols)
@@ -111,13 +132,15 @@ def book_windows(
 
     series = read_series(store, symbols, grid)
     found, drops = collect(series, codes, scheme, rule)
-    index = sample_index(series, found, rule, context_days)
+    sigma_rows = grid.n_rows  # its average forgets nothing: it reaches back to the start of the data
+    reach = lookbacks(grid, rule, wanted, volatility_rows, context_days, sigma_rows)
+    index = sample_index(series, found, rule, reach)
     fold = split_blocks(index, bounds, embargo_ns=spec.embargo_ns)
     _require_all_blocks(fold, drops)
 
-    scale = fit_scale(*bounds[0], index.sigma_N[fold.train])
+    known = conditions(series, found["row_N"], index.target_N, wanted, volatility_rows, train_days)
     targets_by_code = {code: symbols[code] for code in codes}
-    x_time_NK, time_names = time_features(index.anchor_ns_N, index.sigma_N, index.target_N, targets_by_code, scale)
+    x_time_NK, time_names, scale = trained_features(index, fold.train, bounds[0], targets_by_code, known)
     moments_DAS, present_DA, moment_names = moments_table(series)
     return Dataset(
         symbols=symbols,
@@ -144,10 +167,14 @@ def book_windows(
         drop_reasons=drops,
         class_shares=_class_shares(index, fold, len(scheme.names)),
         n_eff=_effective(index, fold),
-        notes=(*_notes(index, fold, scheme, series), *_carried(found)),
+        notes=(*_notes(index, fold, scheme, series), *_carried(found), *_held(scale)),
         store_digest=store.digest,
         store=store,
         feature_names=series.feature_names,
+        lookbacks=reach.ns(),
+        regime_N=known.regime_N,
+        regime_names=REGIMES if wanted.regime else (),
+        regime_model=known.regime_model,
     )
 
 
@@ -178,6 +205,10 @@ def _stale_ms(max_stale_s: float | None, horizon_s: float, grid: Grid) -> int:
     """The age from which a row is stale; by default a tenth of the horizon or, if that is more, the cadence."""
     limit_s = max(horizon_s / 10.0, grid.cadence_ns / NS_PER_S) if max_stale_s is None else max_stale_s
     return math.floor(limit_s * 1e3 + 1e-6)
+
+
+def _volatility_rows(volatility_h: float, cadence_ns: int) -> int:
+    return _rows("context.volatility_h", volatility_h, 3600.0, cadence_ns) if volatility_h else 0
 
 
 def _rows(name: str, value: float, unit_s: float, cadence_ns: int) -> int:
@@ -260,3 +291,12 @@ def _carried(found: Arrays) -> tuple[str, ...]:
         f"{100 * anchor_N.mean():.0f} % of anchors and {100 * label_N.mean():.0f} % of label ends are carried forward, "
         f"oldest {minutes:.1f} min; a smaller max_stale_s drops them",
     )
+
+
+def _held(scale: CalendarScale) -> tuple[str, ...]:
+    """A note of the features that are of no use because they never vary in training."""
+    names = [name for name in scale.held if not name.endswith("_known")]
+    if not names:
+        return ()
+    return (f"{', '.join(names)}: one value on all training rows, and held at it afterwards; take more training days "
+            "or leave them out of context",)  # fmt: skip
