@@ -18,9 +18,10 @@ from bml.types import ConfigError, Float64, GateError
 MIN_TRAINING_DAYS = 60
 
 #: where the fit begins, and where a prior worth ``_PRIOR_DAYS`` days holds each state: (trend, standardised log
-#: volatility) of bull, bear, sideways, high_volatility. This makes the fit deterministic and the names stable.
+#: volatility) of bull, bear, sideways, high_volatility. This makes the fit deterministic and the names stable; a month
+#: of prior is little, because days share most of the days they look back on.
 _BEGIN = ((1.2, 0.0), (-1.2, 0.0), (0.0, -0.5), (0.0, 1.5))
-_PRIOR_DAYS = 5.0
+_PRIOR_DAYS = 30.0
 _STAY = 0.94
 _SPREAD = 1e-9
 
