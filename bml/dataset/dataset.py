@@ -186,7 +186,7 @@ def _pack(dataset: Dataset) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]
     document: dict[str, Any] = {}
     for item in fields(dataset):
         value = getattr(dataset, item.name)
-        if item.name == "store":
+        if item.name == "store" or (item.name == "feature_names" and not value):
             continue
         parts = {f"{item.name}.{f.name}": getattr(value, f.name) for f in fields(value)} \
             if item.name in _NESTED else {item.name: value}  # fmt: skip
@@ -212,7 +212,7 @@ def _unpack(arrays: dict[str, npt.NDArray[Any]], document: dict[str, Any], store
         "regime_names",
         "feature_names",
     ):
-        flat[name] = tuple(flat[name])
+        flat[name] = tuple(flat.get(name, ()))
     given: dict[str, Any] = {name: value for name, value in flat.items() if "." not in name}
     for outer, kind in _NESTED.items():
         given[outer] = kind(**{f.name: flat[key] for f in fields(kind) if (key := f"{outer}.{f.name}") in flat})
