@@ -133,3 +133,12 @@ def _condition_columns(found: Conditions, scale: CalendarScale) -> dict[str, Flo
 def _known(name: str, x_N: Float64) -> dict[str, Float64]:
     known_N = np.isfinite(x_N)
     return {name: np.where(known_N, x_N, 0.0), f"{name}_known": known_N.astype(np.float64)}
+
+
+def held_notes(scale: CalendarScale) -> tuple[str, ...]:
+    """A note of the features that are of no use because they never vary in training, if there are any."""
+    names = [name for name in scale.held if not name.endswith("_known")]
+    if not names:
+        return ()
+    return (f"{', '.join(names)}: one value on all training rows, so held at it afterwards; take more training days, "
+            "or leave them out of context",)  # fmt: skip

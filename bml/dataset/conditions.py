@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import numpy as np
+from pydantic import AfterValidator
 
 from bml.dataset.regime import RegimeParams, RegimeSpec, likeliest, regime_spec, regime_table
 from bml.dataset.series import Grid, Series
+from bml.dataset.sigma import SigmaSpec, lookback_ns
 from bml.dataset.trailing import realised_volatility, volume_rank
-from bml.dataset.windows import WindowRule, valid_rows
+from bml.dataset.windows import WindowRule, valid_rows, whole_rows
 from bml.types import NS_PER_DAY, ConfigError, Float64, Int32, Int64
 
 
@@ -75,20 +77,35 @@ def context_spec(params: Mapping[str, object] | None = None) -> ContextSpec:
     )
 
 
-def conditions(
-    series: Series, rows_N: Int64, target_N: Int32, spec: ContextSpec, volatility_rows: int, train_days: int
-) -> Conditions:
+def _consistent(context: ContextParams | None) -> ContextParams | None:
+    """Refuse what :func:`context_spec` does with all other faults of a configuration, before anything runs."""
+    try:
+        context_spec(context)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+    return context
+
+
+Context = Annotated[ContextParams | None, AfterValidator(_consistent)]
+
+
+def volatility_rows(spec: ContextSpec, cadence_ns: int) -> int:
+    """The look-back of the realised volatility in rows, 0 without one; a ConfigError if it is no number of rows."""
+    return whole_rows("context.volatility_h", spec.volatility_h, 3600.0, cadence_ns) if spec.volatility_h else 0
+
+
+def conditions(series: Series, rows_N: Int64, target_N: Int32, spec: ContextSpec, train_days: int) -> Conditions:
     """The conditions of the samples at ``rows_N`` of ``target_N``; no book is read. O(A T + D A days).
 
-    ``volatility_rows`` is ``spec.volatility_h`` in rows. A model of the regimes is fitted on ``train_days`` days only.
+    A model of the regimes is fitted on the first ``train_days`` days only.
     """
     day_N = rows_N // series.grid.rows_per_day
-    volatility_N = None
-    if volatility_rows:
+    volatility_N, width = None, volatility_rows(spec, series.grid.cadence_ns)
+    if width:
         volatility_N = np.empty(rows_N.shape[0])
         for a in np.unique(target_N):
             mid_T, mine = series.mid_AT[a], target_N == a
-            volatility_T = realised_volatility(mid_T, valid_rows(mid_T, series.flag_AT[a]), volatility_rows)
+            volatility_T = realised_volatility(mid_T, valid_rows(mid_T, series.flag_AT[a]), width)
             volatility_N[mine] = volatility_T[rows_N[mine]]
     regime_NR, regime_N = None, np.full(rows_N.shape, -1, dtype=np.int64)
     model: dict[str, Any] = {}
@@ -107,42 +124,39 @@ def conditions(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lookbacks:
-    """How far back what is known of a sample reaches: ``rows`` before its anchor, ``days`` before its anchor's day.
+    """How far back what is known of a sample reaches: ``ns`` before its anchor, ``days`` before its anchor's day.
 
     Nothing a sample holds depends on anything dated before :meth:`start_ns`, but for constants of the training block.
     """
 
-    rows: dict[str, int]
+    ns: dict[str, int]
     days: dict[str, int]
-    cadence_ns: int
 
     def start_ns(self, anchor_ns_N: Int64) -> Int64:
         """The earliest moment any of them reaches; it may lie before the data."""
-        earliest_ns_N: Int64 = anchor_ns_N - max(self.rows.values()) * self.cadence_ns
+        earliest_ns_N: Int64 = anchor_ns_N - max(self.ns.values())
         midnight_ns_N = anchor_ns_N // NS_PER_DAY * NS_PER_DAY
         return np.minimum(earliest_ns_N, midnight_ns_N - max(self.days.values(), default=0) * NS_PER_DAY)
 
-    def ns(self) -> dict[str, int]:
+    def at_most(self) -> dict[str, int]:
         """Name -> ns before the anchor; for days, those of an anchor at the very end of its day."""
-        rows = {name: count * self.cadence_ns for name, count in self.rows.items()}
-        return rows | {name: (count + 1) * NS_PER_DAY for name, count in self.days.items()}
+        return self.ns | {name: (count + 1) * NS_PER_DAY for name, count in self.days.items()}
 
 
 def lookbacks(
-    grid: Grid, rule: WindowRule, spec: ContextSpec, volatility_rows: int, context_days: int, sigma_rows: int
+    grid: Grid, rule: WindowRule, spec: ContextSpec, context_days: int, sigmas: Sequence[SigmaSpec]
 ) -> Lookbacks:
     """The look-backs of all that :class:`bml.dataset.dataset.Dataset` holds of a sample; those left out are not named.
 
-    input: the window, and as many rows more as tell whether its first is stale; last_label: the same for the label that
-    ends at the anchor; sigma: both volatilities; daily_moments: the context days, and the day before the first of them,
-    against which its change of price is.
+    input: the window, and as many rows more as tell whether its first is stale; last_label: the same for the label
+    that ends at the anchor; sigma: the longest of ``sigmas``; daily_moments: the context days and one more, because
+    the first of them has its change of price against the day before.
     """
     stale_rows = max(rule.max_stale_ms * 1_000_000 // grid.cadence_ns, 1)
     rows = {
         "input": rule.window_rows + stale_rows,
         "last_label": rule.horizon_rows + stale_rows + 1,
-        "sigma": sigma_rows,
-        "volatility": volatility_rows,
+        "volatility": volatility_rows(spec, grid.cadence_ns),
     }
     days = {
         "daily_moments": context_days + 1 if context_days else 0,
@@ -150,7 +164,7 @@ def lookbacks(
         "regime": spec.regime.lookback_days if spec.regime else 0,
     }
     return Lookbacks(
-        rows={name: count for name, count in rows.items() if count},
+        ns={name: count * grid.cadence_ns for name, count in rows.items() if count}
+        | {"sigma": max(lookback_ns(sigma, grid.cadence_ns) for sigma in sigmas)},
         days={name: count for name, count in days.items() if count},
-        cadence_ns=grid.cadence_ns,
     )

@@ -1,8 +1,4 @@
-"""What came before, measured over a look-back of known length: nothing older than it changes a bit of the result.
-
-A running sum over all the data so far would carry the rounding of its whole past into every difference of two of its
-values; these sums never hold anything but the values of their own window.
-"""
+"""What came before, measured over a look-back of known length: nothing older than it changes a bit of the result."""
 
 from __future__ import annotations
 
@@ -10,25 +6,11 @@ import numpy as np
 
 from bml.dataset.labels import Bools
 from bml.dataset.series import Series
+from bml.dataset.sigma import window_sum
 from bml.types import STATS, DataError, Float64
 
 #: known days below which no rank among days is given (or all that were asked for, if those are fewer)
 MIN_DAYS = 14
-
-
-def window_sum(x_T: Float64, rows: int) -> Float64:
-    """Sum of the ``rows`` values up to and including each row, fewer before there are as many, (T,) float64. O(T).
-
-    A window lies over two blocks of ``rows`` rows: the end of one and the beginning of the next.
-    """
-    padded = -(-x_T.shape[0] // rows) * rows
-    blocks_BR = np.pad(x_T, (0, padded - x_T.shape[0])).reshape(-1, rows)
-    begun_T = blocks_BR.cumsum(axis=1).reshape(-1)
-    ended_T = blocks_BR[:, ::-1].cumsum(axis=1)[:, ::-1].reshape(-1)
-    sum_T = begun_T.copy()
-    first = np.arange(1, padded - rows + 1)  # of the windows that begin inside the block before
-    sum_T[rows:] += np.where(first % rows == 0, 0.0, ended_T[first])
-    return sum_T[: x_T.shape[0]]
 
 
 def realised_volatility(mid_T: Float64, valid_T: Bools, rows: int) -> Float64:
