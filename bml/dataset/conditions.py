@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
-from bml.dataset.regime import RegimeParams, RegimeSpec, likeliest, regime_spec, regime_table
+from bml.dataset.regime import (
+    RegimeParams,
+    RegimeSpec,
+    check_keys,
+    likeliest,
+    none_as_mapping,
+    regime_spec,
+    regime_table,
+)
 from bml.dataset.series import Grid, Series
 from bml.dataset.sigma import SigmaSpec, lookback_ns
 from bml.dataset.trailing import realised_volatility, volume_rank
@@ -24,7 +31,7 @@ class ContextParams(TypedDict, total=False):
 
     volatility_h: float
     volume_days: int
-    regime: Literal["none"] | RegimeParams
+    regime: Annotated[RegimeParams, BeforeValidator(none_as_mapping)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,25 +62,16 @@ class Conditions:
 def context_spec(params: Mapping[str, object] | None = None) -> ContextSpec:
     """Read ``{volatility_h: 24, volume_days: 30, regime: none | {method: ...}}``, or a ConfigError with the key."""
     given: dict[str, Any] = dict(params or {})
-    for key in given:
-        if key not in ContextSpec.__dataclass_fields__:
-            close = difflib.get_close_matches(key, list(ContextSpec.__dataclass_fields__), n=1, cutoff=0.5)
-            hint = (
-                f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(ContextSpec.__dataclass_fields__)}"
-            )
-            raise ConfigError(f"context.{key}: unknown key; {hint}")
+    check_keys("context", given, list(ContextSpec.__dataclass_fields__))
     hours, days = given.get("volatility_h", 24.0), given.get("volume_days", 30)
     if isinstance(hours, bool) or not isinstance(hours, int | float) or not 0 <= hours < math.inf:
         raise ConfigError(f"context.volatility_h: expected hours, 0 (none) or more, got {hours!r}")
     if isinstance(days, bool) or not isinstance(days, int) or days < 0:
         raise ConfigError(f"context.volume_days: expected a number of days, 0 (none) or more, got {days!r}")
-    regime = given.get("regime", {})
-    if regime != "none" and not isinstance(regime, Mapping):
-        raise ConfigError(f"context.regime: expected none or a mapping with a method, got {regime!r}")
     return ContextSpec(
         volatility_h=float(hours),
         volume_days=days,
-        regime=None if regime == "none" else regime_spec(regime),
+        regime=regime_spec(given.get("regime", {})),
     )
 
 
@@ -149,8 +147,8 @@ def lookbacks(
     """The look-backs of all that :class:`bml.dataset.dataset.Dataset` holds of a sample; those left out are not named.
 
     input: the window, and as many rows more as tell whether its first is stale; last_label: the same for the label
-    that ends at the anchor; sigma: the longest of ``sigmas``; daily_moments: the context days and one more, because
-    the first of them has its change of price against the day before.
+    that ends at the anchor (its class depends on sigma, too); sigma: the longest of ``sigmas``; daily_moments: the
+    context days and one more, because the first of them has its change of price against the day before.
     """
     stale_rows = max(rule.max_stale_ms * 1_000_000 // grid.cadence_ns, 1)
     rows = {

@@ -18,10 +18,11 @@ from bml.types import ConfigError, Float64, GateError
 MIN_TRAINING_DAYS = 60
 
 #: where the fit begins, and where a prior worth ``_PRIOR_DAYS`` days holds each state: (trend, standardised log
-#: volatility) of bull, bear, sideways, high_volatility. This makes the fit deterministic and the names stable; a month
-#: of prior is little, because days share most of the days they look back on.
+#: volatility) of bull, bear, sideways, high_volatility, their variance, and the chance to stay. This makes the fit
+#: deterministic and the names stable; a month is little, because days share most of the days they look back on.
 _BEGIN = ((1.2, 0.0), (-1.2, 0.0), (0.0, -0.5), (0.0, 1.5))
 _PRIOR_DAYS = 30.0
+_VARIANCE = 0.5
 _STAY = 0.94
 _SPREAD = 1e-9
 
@@ -51,11 +52,13 @@ def fit(trend_DA: Float64, log_vol_DA: Float64, train_days: int) -> dict[str, An
         init_params="",
         means_prior=begin_RX,
         means_weight=_PRIOR_DAYS,
+        covars_prior=_VARIANCE * _PRIOR_DAYS,
+        covars_weight=1.0 + _PRIOR_DAYS,
         transmat_prior=1.0 + _PRIOR_DAYS * _first_transitions(),
     )
     model.startprob_ = np.full(len(_BEGIN), 1.0 / len(_BEGIN))
     model.transmat_, model.means_ = _first_transitions(), begin_RX
-    model.covars_ = np.full(begin_RX.shape, 0.5)
+    model.covars_ = np.full(begin_RX.shape, _VARIANCE)
     model.fit(np.concatenate(runs), [len(run) for run in runs])
     order = _named(model.means_)
     return {

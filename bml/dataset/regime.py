@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
@@ -23,13 +23,16 @@ from bml.types import ConfigError, Float64, Int64
 REGIMES = ("bull", "bear", "sideways", "high_volatility")
 BULL, BEAR, SIDEWAYS, HIGH_VOLATILITY = range(4)
 
-_METHODS = ("thresholds", "hmm")
+#: keys that say nothing to a hidden Markov model
+_THRESHOLDS = ("trend", "high_volatility")
+
+_METHODS = ("thresholds", "hmm", "none")
 
 
 class RegimeParams(TypedDict, total=False):
     """The parameter ``context.regime`` of a configuration; ``trend`` and ``high_volatility`` are of thresholds only."""
 
-    method: Literal["thresholds", "hmm"]
+    method: Literal["thresholds", "hmm", "none"]
     trend_days: int
     volatility_days: int
     memory_days: int
@@ -60,26 +63,37 @@ class RegimeSpec:
         return max(self.trend_days + 1, self.memory_days + self.volatility_days)
 
 
-def regime_spec(params: Mapping[str, object]) -> RegimeSpec:
-    """Read ``{method: thresholds | hmm, trend_days: 14, ...}``, or a ConfigError that names the key."""
+def none_as_mapping(regime: object) -> object:
+    """``none`` is short for ``{method: none}``."""
+    return {"method": "none"} if regime == "none" else regime
+
+
+def regime_spec(params: object) -> RegimeSpec | None:
+    """Read ``none`` or ``{method: thresholds | hmm | none, trend_days: 14, ...}``, or a ConfigError with the key."""
+    where, params = "context.regime", none_as_mapping(params)
+    if not isinstance(params, Mapping):
+        raise ConfigError(f"{where}: expected none or a mapping with a method, got {params!r}")
     given: dict[str, Any] = dict(params)
-    where = "context.regime"
     method = given.get("method", "thresholds")
-    if method not in _METHODS:
+    if not isinstance(method, str) or method not in _METHODS:
         raise ConfigError(f"{where}.method: {method!r} is not known; there are: {', '.join(_METHODS)}")
-    known = [
-        key for key in RegimeSpec.__dataclass_fields__ if method != "hmm" or key not in ("trend", "high_volatility")
-    ]
+    known = [key for key in RegimeSpec.__dataclass_fields__ if method != "hmm" or key not in _THRESHOLDS]
+    check_keys(where, given, known)
     for key, value in given.items():
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}"
-            raise ConfigError(f"{where}.{key}: unknown key for method {method!r}; {hint}")
         if key.endswith("_days") and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise ConfigError(f"{where}.{key}: expected a number of days, 1 or more, got {value!r}")
     _check_number(f"{where}.trend", given.get("trend", 1.0), math.inf)
     _check_number(f"{where}.high_volatility", given.get("high_volatility", 0.5), 1.0)
-    return RegimeSpec(**given)
+    return None if method == "none" else RegimeSpec(**given)
+
+
+def check_keys(where: str, given: Mapping[str, object], known: Sequence[str]) -> None:
+    """A ConfigError for the first key of ``given`` that is none of ``known``, with the one it may have meant."""
+    for key in given:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}"
+            raise ConfigError(f"{where}.{key}: unknown key; {hint}")
 
 
 def _check_number(where: str, value: object, below: float) -> None:
