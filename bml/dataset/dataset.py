@@ -20,6 +20,7 @@ from bml.book.publish import publish
 from bml.book.store import DayStore
 from bml.dataset.calendar import CalendarScale
 from bml.dataset.context import Scaler
+from bml.dataset.describe import by_regime
 from bml.dataset.labels import MoreLabels, Outcomes
 from bml.dataset.series import Grid
 from bml.types import FIELDS, SPLITS, Float32, Float64, Fold, Int64, SampleIndex, StoreError
@@ -41,7 +42,9 @@ class Dataset:
     that were fitted to training rows; ``more`` are the labels over the other horizons, ``outcomes`` how those of
     triple barriers ended (None: there are none).
     ``store_digest`` is the digest of the day files it was built from. ``feature_names`` are those of their window
-    features, if there are any.
+    features, if there are any. ``lookbacks`` say in ns how far before an anchor what is known there may reach, see
+    :func:`bml.dataset.conditions.lookbacks`; ``regime_N`` is a place in ``regime_names``, -1 where unknown, and
+    ``regime_model`` what was fitted on training days to tell it.
     """
 
     symbols: tuple[str, ...]
@@ -71,6 +74,10 @@ class Dataset:
     notes: tuple[str, ...]
     store_digest: str
     store: DayStore
+    lookbacks: dict[str, int]
+    regime_N: Int64
+    regime_names: tuple[str, ...]
+    regime_model: dict[str, Any]
     more: MoreLabels
     outcomes: Outcomes | None
     labelling: tuple[dict[str, Any], ...]
@@ -140,6 +147,8 @@ class Dataset:
             "n_purged": self.fold.n_purged,
             "dropped": self.drop_reasons,
             "class_shares": self.class_shares,
+            "lookbacks": self.lookbacks,
+            "regimes": by_regime(self.index, self.fold, self.regime_N, self.regime_names, len(self.class_names)),
             "shape": self.shape,
             "notes": list(self.notes),
         }
@@ -203,7 +212,7 @@ def _unpack(arrays: dict[str, npt.NDArray[Any]], document: dict[str, Any], store
     flat["grid.first"] = dt.date.fromisoformat(flat["grid.first"])
     flat["fold.bounds_ns"] = tuple((low, high) for low, high in flat["fold.bounds_ns"])
     for name in ("symbols", "targets", "class_names", "time_names", "moment_names", "notes", "feature_names",
-                 "labelling"):  # fmt: skip
+                 "labelling", "regime_names"):  # fmt: skip
         flat[name] = tuple(flat.get(name, ()))
     given: dict[str, Any] = {name: value for name, value in flat.items() if "." not in name}
     for outer, kind in _NESTED.items():

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bml.dataset.classes import ClassScheme, TripleBarrier, record
+from bml.dataset.conditions import Lookbacks
 from bml.dataset.labels import Bools, MoreLabels, Outcomes, assign_known, log_return, smoothed_return
 from bml.dataset.series import Grid, Series
 from bml.dataset.sigma import ewma
@@ -22,7 +23,7 @@ from bml.dataset.windows import (
     valid_rows,
     volatility,
 )
-from bml.types import NS_PER_DAY, NS_PER_S, Flag, Float64, Int32, Int64, SampleIndex
+from bml.types import NS_PER_S, Flag, Float64, Int32, Int64, SampleIndex
 
 #: the volatility of ``Dataset.vol_N``
 BLEND = ewma(3.0, 24.0)
@@ -107,15 +108,14 @@ def _other_labels(
     return {"last_return_N": last["return_N"], "more_sigma_NH": more_sigma_NH, "more_return_NH": more_return_NH}
 
 
-def sample_index(series: Series, columns: Arrays, rule: WindowRule, context_days: int) -> SampleIndex:
+def sample_index(series: Series, columns: Arrays, rule: WindowRule, reach: Lookbacks) -> SampleIndex:
     """The columns of :func:`collect` as a :class:`bml.types.SampleIndex`, with its three intervals, without classes."""
     anchor_ns_N = series.grid.time_ns(columns["row_N"])
-    day_N = anchor_ns_N // NS_PER_DAY
     return SampleIndex(
         anchor_ns_N=anchor_ns_N,
         target_N=columns["target_N"],
         input_start_ns_N=anchor_ns_N - rule.window_rows * series.grid.cadence_ns,
-        context_start_ns_N=(day_N - context_days) * NS_PER_DAY,
+        context_start_ns_N=reach.start_ns(anchor_ns_N),
         label_stop_ns_N=anchor_ns_N + rule.longest_rows * series.grid.cadence_ns,
         return_N=columns["return_N"],
         sigma_N=columns["sigma_N"],

@@ -12,12 +12,14 @@ from pydantic import AfterValidator, Field
 
 from bml.book.store import DayStore
 from bml.config import Config, DataSpec
-from bml.dataset.calendar import fit_scale, time_features
+from bml.dataset.calendar import held_notes, trained_features
 from bml.dataset.classes import ClassParams, ClassScheme, TripleBarrier, VolatilityClasses, class_scheme
+from bml.dataset.conditions import Context, conditions, context_spec, lookbacks, volatility_rows
 from bml.dataset.context import fit_scaler, moments_table
 from bml.dataset.dataset import Dataset as Dataset
 from bml.dataset.labels import assign, assign_known
-from bml.dataset.rows import Arrays, classify, collect, described, more_labels, outcomes_of, sample_index
+from bml.dataset.regime import REGIMES
+from bml.dataset.rows import BLEND, Arrays, classify, collect, described, more_labels, outcomes_of, sample_index
 from bml.dataset.series import Grid, Series, read_series
 from bml.dataset.splits import SplitParams, block_bounds, split_spec, train_span
 from bml.dataset.splits import split as split_blocks
@@ -60,6 +62,10 @@ def _misfits(data: DataSpec, params: dict[str, Any]) -> Iterator[tuple[str, str]
         yield name, fault
     if params["label"] == "smoothed" and isinstance(class_scheme(params["classes"]), TripleBarrier):
         yield "label", _NO_MEAN
+    try:
+        volatility_rows(context_spec(params["context"]), data.cadence_ns)
+    except ConfigError as error:
+        yield "context", str(error)
     for target in params["targets"] or ():
         if target not in data.symbols:
             yield "targets", f"{target!r} is none of data.symbols ({', '.join(data.symbols)})"
@@ -89,6 +95,7 @@ def book_windows(
     max_filled: Annotated[float, Field(ge=0, le=1)] = 0.02,
     max_stale_s: Positive | None = None,
     context_days: Annotated[int, Field(ge=0)] = 90,
+    context: Context = None,
     split: SplitParams | None = None,
 ) -> Dataset:
     """Index every usable window of the configured days, with its label, class, split and context.
@@ -102,7 +109,8 @@ def book_windows(
     of its snapshot plus how long the book had been the same in every cell by then (STUCK). Labels neither start nor
     end on a stale or an OUTLIER row. Default: a tenth of the horizon, but never below the cadence. ``targets``
     (default: the reference) are the symbols to predict. ``classes`` is read by
-    :func:`bml.dataset.classes.class_scheme` and ``split`` by :func:`bml.dataset.splits.split_spec`; what classes
+    :func:`bml.dataset.classes.class_scheme`, ``context`` (volatility, volume, regime) by
+    :func:`bml.dataset.conditions.context_spec` and ``split`` by :func:`bml.dataset.splits.split_spec`; what classes
     learn, they learn from the training rows of this split. Windows and labels may cross midnight; a missing day file
     is a day of absent rows. ``context_days`` completed days before the anchor's day form the long channel (0: none).
 
@@ -123,9 +131,10 @@ def book_windows(
         smooth_rows=smooth_rows,
         more_rows=more_rows,
     )
-    scheme, spec = class_scheme(classes), split_spec(split)
+    scheme, spec, wanted = class_scheme(classes), split_spec(split), context_spec(context)
     if isinstance(scheme, TripleBarrier) and smooth_rows:
         raise ConfigError(f"label: {_NO_MEAN}")
+    reach = lookbacks(grid, rule, wanted, context_days, sigmas=(scheme.sigma, BLEND))
     bounds = block_bounds(cfg.data.start, cfg.data.stop, spec)
     train_days = (train_span(cfg.data.start, cfg.data.stop, split)[1] - cfg.data.start).days
     symbols = tuple(cfg.data.symbols)
@@ -133,16 +142,16 @@ def book_windows(
 
     series = read_series(store, symbols, grid)
     found, drops = collect(series, codes, scheme, rule)
-    index = sample_index(series, found, rule, context_days)
+    index = sample_index(series, found, rule, reach)
     fold = split_blocks(index, bounds, embargo_ns=spec.embargo_ns)
     _require_all_blocks(fold, drops)
 
     scheme, edges_NE = classify(scheme, symbols, index.target_N, index.return_N, index.sigma_N, fold.train)
     more, more_schemes = more_labels(scheme, series, found, rule, fold.train)
     index = replace(index, edges_NE=edges_NE, y_N=assign(index.return_N, edges_NE))
-    scale = fit_scale(*bounds[0], index.sigma_N[fold.train])
+    known = conditions(series, found["row_N"], index.target_N, wanted, train_days)
     targets_by_code = {code: symbols[code] for code in codes}
-    x_time_NK, time_names = time_features(index.anchor_ns_N, index.sigma_N, index.target_N, targets_by_code, scale)
+    x_time_NK, time_names, scale = trained_features(index, fold.train, bounds[0], targets_by_code, known)
     moments_DAS, present_DA, moment_names = moments_table(series)
     return Dataset(
         symbols=symbols,
@@ -172,10 +181,19 @@ def book_windows(
         drop_reasons=drops,
         class_shares=_class_shares(index, fold, len(scheme.names)),
         n_eff=_effective(index, fold),
-        notes=(*_notes(index, fold, scheme, series), *_carried(found), *_smoothed(rule, grid)),
+        notes=(
+            *_notes(index, fold, scheme, series),
+            *_carried(found),
+            *_smoothed(rule, grid),
+            *held_notes(scale),
+        ),
         store_digest=store.digest,
         store=store,
         feature_names=series.feature_names,
+        lookbacks=reach.at_most(),
+        regime_N=known.regime_N,
+        regime_names=REGIMES if wanted.regime else (),
+        regime_model=known.regime_model,
     )
 
 
