@@ -252,11 +252,13 @@ def _record_preprocess(
 
 
 def _record_dataset(cfg: Config, tracker: Tracker, dataset: Dataset, upstream: RunRef, path: Path) -> RunRef:
+    from bml.dataset import describe
+
     params = {"features": cfg.document["stages"]["features"]}
     with tracker.stage("dataset-preparation", params=params, upstream=[upstream]) as run:
         told = dataset.summary()
         run.text("dataset.json", json.dumps(told, indent=1))
-        run.metrics({f"n_{split}": float(count) for split, count in told["rows"].items()})
+        run.metrics(describe.counts(told))
         return run.ref(digest=dataset.digest, outputs={"dataset": handover.below(cfg, path)})
 
 

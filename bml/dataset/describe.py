@@ -8,17 +8,43 @@ from bml.types import SPLITS
 
 
 def table(summary: dict[str, Any]) -> str:
-    """The plain-text table of :meth:`bml.dataset.dataset.Dataset.summary`, about twenty lines."""
-    lines = [f"{'windows':20}" + "".join(f"{split:>12}" for split in SPLITS)]
-    lines.append(f"{'  usable':20}" + "".join(f"{summary['rows'][split]:12,}" for split in SPLITS))
-    lines.append(f"{'  effective (n_eff)':20}" + "".join(f"{summary['n_eff'][split]:12,.1f}" for split in SPLITS))
-    lines.append(f"{'class shares':20}")
+    """The plain-text table of :meth:`bml.dataset.dataset.Dataset.summary`, about twenty lines.
+
+    Beside every count and share stands how many labels that do not overlap it is worth (n_eff).
+    """
+    rows, n_eff, by_symbol = summary["rows"], summary["n_eff"], summary["by_symbol"]
+    lines = [_line("rows / n_eff", SPLITS), _line("  usable", [_pair(rows[s], n_eff[s]) for s in SPLITS])]
+    if len(by_symbol) > 1:
+        lines += [
+            _line(f"  {symbol}", [_pair(blocks[split]["rows"], blocks[split]["n_eff"]) for split in SPLITS])
+            for symbol, blocks in by_symbol.items()
+        ]
+    lines.append(_line("class shares / n_eff", SPLITS))
     for number, name in enumerate(summary["classes"]):
-        shares = "".join(f"{summary['class_shares'][split][number]:12.1%}" for split in SPLITS)
-        lines.append(f"  {name:18}{shares}")
+        shares = [summary["class_shares"][split][number] for split in SPLITS]
+        worth = [summary["n_eff_by_class"][split][number] for split in SPLITS]
+        lines.append(_line(f"  {name}", [f"{s:.1%} / {w:,.1f}" for s, w in zip(shares, worth, strict=True)]))
     for target, reasons in summary["dropped"].items():
         told = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items() if count)
         lines.append(f"dropped, {target}: {told or 'none'}")
     lines.append(f"purged at block borders: {summary['n_purged']:,}")
     lines += [f"note: {note}" for note in summary["notes"]]
     return "\n".join(lines)
+
+
+def counts(summary: dict[str, Any]) -> dict[str, float]:
+    """Every count of the summary with its n_eff, for a tracker: n_train, n_eff_train, BTCUSDT.n_train ..."""
+    out = {f"n_{split}": float(count) for split, count in summary["rows"].items()}
+    out |= {f"n_eff_{split}": float(worth) for split, worth in summary["n_eff"].items()}
+    for symbol, blocks in summary["by_symbol"].items():
+        for split, one in blocks.items():
+            out |= {f"{symbol}.n_{split}": float(one["rows"]), f"{symbol}.n_eff_{split}": float(one["n_eff"])}
+    return out
+
+
+def _line(head: str, cells: Any) -> str:
+    return f"{head:20}" + "".join(f"{cell:>20}" for cell in cells)
+
+
+def _pair(count: int, worth: float) -> str:
+    return f"{count:,} / {worth:,.1f}"

@@ -19,7 +19,7 @@ from bml.dataset.rows import Arrays, collect, sample_index
 from bml.dataset.series import Grid, Series, read_series
 from bml.dataset.splits import SplitParams, block_bounds, split_spec, train_span
 from bml.dataset.splits import split as split_blocks
-from bml.dataset.weights import average_uniqueness
+from bml.dataset.weights import block_uniqueness
 from bml.dataset.windows import WindowRule
 from bml.registry import checked_by, stage
 from bml.types import NS_PER_DAY, NS_PER_S, SPLITS, ConfigError, Fold, GateError, SampleIndex
@@ -143,7 +143,7 @@ def book_windows(
         last_y_N=found["last_y_N"],
         drop_reasons=drops,
         class_shares=_class_shares(index, fold, len(scheme.names)),
-        n_eff=_effective(index, fold),
+        n_eff={name: float(unique_R.sum()) for name, unique_R in block_uniqueness(index, fold).items()},
         notes=(*_notes(index, fold, scheme, series), *_carried(found)),
         store_digest=store.digest,
         store=store,
@@ -219,18 +219,6 @@ def _require_all_blocks(fold: Fold, drops: Mapping[str, Mapping[str, int]]) -> N
 def _class_shares(index: SampleIndex, fold: Fold, n_classes: int) -> dict[str, list[float]]:
     counts = {name: np.bincount(index.y_N[getattr(fold, name)], minlength=n_classes) for name in SPLITS}
     return {name: (count / count.sum()).tolist() for name, count in counts.items()}
-
-
-def _effective(index: SampleIndex, fold: Fold) -> dict[str, float]:
-    """Sum of average uniqueness per block; labels overlap within a target, so targets are counted apart."""
-    out = {}
-    for name in SPLITS:
-        rows = getattr(fold, name)
-        by_target = [rows[index.target_N[rows] == code] for code in np.unique(index.target_N[rows])]
-        out[name] = float(
-            sum(average_uniqueness(index.anchor_ns_N[part], index.label_stop_ns_N[part]).sum() for part in by_target)
-        )
-    return out
 
 
 def _notes(index: SampleIndex, fold: Fold, scheme: ClassScheme, series: Series) -> tuple[str, ...]:

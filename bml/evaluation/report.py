@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from bml.dataset.sampling import stride_by_horizon
 from bml.evaluation import calibration as temperatures
 from bml.evaluation import metrics, plots
 from bml.evaluation.bootstrap import MIN_BLOCKS, Interval, mean_interval
@@ -46,10 +47,10 @@ def evaluate(
 ) -> Report:
     """Score ``checkpoint`` on the test block, beside the baselines and, given ``truth``, the best possible forecast.
 
-    The temperature is fitted on the calibrate block, baselines on the train block with the weights the model was
-    trained with. Differences of NLL come with a block-bootstrap interval (``draws``, ``seed``). Classes with
-    fewer than ``min_support`` test rows are warned of. ``batch_size`` defaults to that of the training. Equal
-    inputs give equal files on one machine.
+    The temperature is fitted on the calibrate block, baselines on the rows of the train block, and with the weights,
+    that the model was trained with. Differences of NLL and overconfidence come with a block-bootstrap interval
+    (``draws``, ``seed``). Classes with fewer than ``min_support`` test rows are warned of. ``batch_size`` defaults to
+    that of the training. Equal inputs give equal files on one machine.
 
     Writes report.json, report.md, forecast.npz and PNGs into ``out``, each whole or not at all. Raises StoreError
     (a checkpoint of other data, or other bytes than those of ``sha256``), DataError (an empty block), GateError
@@ -79,14 +80,15 @@ def evaluate(
     if truth is not None:
         forecasts["bayes"] = _bayes(dataset, truth, rows)
 
-    scores, interval = _scores(dataset, forecasts, rows, bins=bins, draws=draws, seed=seed)
-    gap = _gap_closed(scores)
+    thin = np.searchsorted(rows, stride_by_horizon(dataset.index, rows))
+    scores, interval = _scores(dataset, forecasts, rows, thin, bins=bins, draws=draws, seed=seed)
+    gap, classes = _gap_closed(scores), _classes(dataset, forecasts[MODEL], y_N)
     report = Report(
-        n=int(rows.shape[0]), n_eff=dataset.n_eff["test"], test_start=_iso(dataset, rows[0]),
-        test_stop=_iso(dataset, rows[-1]), scores=scores, classes=_classes(dataset, forecasts[MODEL], y_N),
-        temperature=None if scale is None else scale.as_dict(), gap_closed=gap,
+        n=int(rows.shape[0]), n_eff=dataset.n_eff["test"], n_thin=int(thin.shape[0]),
+        test_start=_iso(dataset, rows[0]), test_stop=_iso(dataset, rows[-1]), scores=scores, classes=classes,
+        temperature=None if scale is None else scale.as_dict() | {"n_eff": dataset.n_eff["calibrate"]}, gap_closed=gap,
         bootstrap_blocks=interval.blocks, bootstrap_block_s=interval.block_ns / 1e9,
-        sentences=verdicts(scores, baselines, gap), warnings=_warnings(dataset, scale, y_N, interval, min_support),
+        sentences=verdicts(scores, baselines, gap), warnings=_warnings(dataset, scale, classes, interval, min_support),
         about=_about(dataset, about, checkpoint),
     )  # fmt: skip
     _write(Path(out), dataset, report, forecasts, _history(checkpoint), rows, bins)
@@ -113,10 +115,9 @@ def _check_bytes(checkpoint: Path, sha256: str | None) -> None:
 
 def _baselines(dataset: Dataset, about: Checkpoint, rows: Int64) -> Forecasts:
     from bml.models.baselines import BASELINES
-    from bml.training.losses import row_weights
+    from bml.training.losses import weights_of
 
-    train = dataset.fold.train
-    w_N = row_weights(dataset, train, about.training.get("half_life_days"))
+    train, w_N = weights_of(dataset, about.training)
     return {name: family.fit(dataset, train, w_N).proba(dataset, rows) for name, family in BASELINES.items()}
 
 
@@ -136,21 +137,26 @@ def _bayes(dataset: Dataset, truth: Path, rows: Int64) -> Float64:
 
 
 def _scores(
-    dataset: Dataset, forecasts: Forecasts, rows: Int64, *, bins: int, draws: int, seed: int
+    dataset: Dataset, forecasts: Forecasts, rows: Int64, thin: Int64, *, bins: int, draws: int, seed: int
 ) -> tuple[dict[str, Score], Interval]:
-    """All scores, and the last interval (blocks are the same for all)."""
+    """All scores, and the last interval (blocks are the same for all); ``thin`` are places in ``rows``."""
     y_N, anchor_ns_N = dataset.index.y_N[rows], dataset.index.anchor_ns_N[rows]
     horizon_ns = int((dataset.index.label_stop_ns_N[rows] - anchor_ns_N).max())
     model_N = metrics.nll_N(forecasts[MODEL], y_N)
     scores = {}
     for name, proba_NC in forecasts.items():
         other_N = metrics.nll_N(proba_NC, y_N)
+        over_N = proba_NC.max(axis=1) - (proba_NC.argmax(axis=1) == y_N)
+        over = mean_interval(over_N, anchor_ns_N, horizon_ns, draws=draws, seed=seed)
         interval = mean_interval(model_N - other_N, anchor_ns_N, horizon_ns, draws=draws, seed=seed)
         scores[name] = score = Score(
             nll=float(other_N.mean()), rps=metrics.rps(proba_NC, y_N), brier=metrics.brier(proba_NC, y_N),
             accuracy=metrics.accuracy(proba_NC, y_N),
             weighted_f1=metrics.weighted_f1(metrics.confusion(proba_NC, y_N)),
             ece=metrics.ece(proba_NC, y_N, bins=bins), classwise_ece=metrics.classwise_ece(proba_NC, y_N, bins=bins),
+            ece_thin=metrics.ece(proba_NC[thin], y_N[thin], bins=bins),
+            classwise_ece_thin=metrics.classwise_ece(proba_NC[thin], y_N[thin], bins=bins),
+            overconfidence=over.mean, overconfidence_lo=_or_none(over.lo), overconfidence_hi=_or_none(over.hi),
         )  # fmt: skip
         if name != MODEL:
             scores[name] = replace(
@@ -170,23 +176,28 @@ def _gap_closed(scores: dict[str, Score]) -> float | None:
 
 def _classes(dataset: Dataset, proba_NC: Float64, y_N: Int64) -> tuple[ClassScore, ...]:
     each = metrics.per_class(metrics.confusion(proba_NC, y_N))
+    worth_C = np.bincount(y_N, weights=dataset.uniqueness["test"], minlength=len(dataset.class_names))
     return tuple(
         ClassScore(
             name=name, precision=float(each.precision_C[k]), recall=float(each.recall_C[k]), f1=float(each.f1_C[k]),
-            support=int(each.support_C[k]),
+            support=int(each.support_C[k]), n_eff=float(worth_C[k]),
         )
         for k, name in enumerate(dataset.class_names)
     )  # fmt: skip
 
 
 def _warnings(
-    dataset: Dataset, scale: temperatures.Temperature | None, y_N: Int64, interval: Interval, min_support: int
+    dataset: Dataset,
+    scale: temperatures.Temperature | None,
+    classes: tuple[ClassScore, ...],
+    interval: Interval,
+    min_support: int,
 ) -> tuple[str, ...]:
-    support_C = np.bincount(y_N, minlength=len(dataset.class_names))
     out = [
-        f"class {name!r} has {count} test rows (fewer than {min_support}): its scores are noise"
-        for name, count in zip(dataset.class_names, support_C, strict=True)
-        if count < min_support
+        f"class {c.name!r} has {c.support} test rows (fewer than {min_support}), n_eff {c.n_eff:,.1f}: its scores are "
+        "noise"
+        for c in classes
+        if c.support < min_support
     ]
     if scale is not None and scale.at_bound:
         out.append(f"the temperature {scale.T:.3g} lies at the end of its range: the model carries no information, "

@@ -17,7 +17,8 @@ INTERVAL_NOTE = "Intervals account for overlapping labels only; slow market regi
 class Score:
     """One forecaster on the test rows. ``nll_diff`` = NLL of the model - NLL of this one, below 0 when the model is
     better, with a 95 % block-bootstrap interval (None with too few blocks); ``skill`` = 1 - NLL of the model / NLL of
-    this one."""
+    this one. ``..._thin``: on the rows whose labels do not overlap alone. ``overconfidence`` = mean confidence of the
+    likeliest class - its accuracy, 0 of a calibrated forecast, with such an interval."""
 
     nll: float
     rps: float
@@ -30,6 +31,11 @@ class Score:
     nll_diff: float | None = None
     nll_diff_lo: float | None = None
     nll_diff_hi: float | None = None
+    ece_thin: float | None = None
+    classwise_ece_thin: float | None = None
+    overconfidence: float | None = None
+    overconfidence_lo: float | None = None
+    overconfidence_hi: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +45,7 @@ class ClassScore:
     recall: float
     f1: float
     support: int
+    n_eff: float  # of the support
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +55,7 @@ class Report:
 
     n: int
     n_eff: float
+    n_thin: int  # test rows of which no two labels of one target overlap
     test_start: str
     test_stop: str
     scores: dict[str, Score]
@@ -69,9 +77,10 @@ class Report:
 
     def markdown(self, images: dict[str, str]) -> str:
         """The whole report; ``images`` maps a file name to what it shows."""
-        head = ("class", "precision", "recall", "F1", "support")
+        head = ("class", "precision", "recall", "F1", "support", "n_eff")
         classes = [
-            (c.name, number(c.precision), number(c.recall), number(c.f1), f"{c.support:,}") for c in self.classes
+            (c.name, number(c.precision), number(c.recall), number(c.f1), f"{c.support:,}", f"{c.n_eff:,.1f}")
+            for c in self.classes
         ]
         parts = [
             "# Evaluation", self._title(), markdown_table(*self._scores()),
@@ -82,6 +91,7 @@ class Report:
         ]  # fmt: skip
         if self.warnings:
             parts += ["## Warnings", "\n".join(f"- {line}" for line in self.warnings)]
+        parts += ["## Calibration", self._calibration_words(), markdown_table(*self._calibration())]
         parts += ["## Per class", self._title(), markdown_table(head, classes)]
         parts += [f"![{what}]({file})" for file, what in images.items()]
         about = "\n".join(f"- {key}: {value}" for key, value in sorted(self.about.items()))
@@ -90,7 +100,9 @@ class Report:
     def scalars(self) -> dict[str, float]:
         """Flat numbers for a tracker, "<forecaster>.<score>"; those that do not exist are left out."""
         out = {f"{name}.{key}": v for name, score in self.scores.items() for key, v in asdict(score).items()}
-        out |= {"n": float(self.n), "n_eff": self.n_eff, "gap_closed": self.gap_closed}
+        out |= {"n": float(self.n), "n_eff": self.n_eff, "n_thin": float(self.n_thin), "gap_closed": self.gap_closed}
+        for k, c in enumerate(self.classes):
+            out |= {f"class_{k}.support": float(c.support), f"class_{k}.n_eff": c.n_eff}
         if self.temperature is not None:
             out["temperature"] = self.temperature["T"]
         return {key: float(value) for key, value in out.items() if value is not None}
@@ -100,6 +112,24 @@ class Report:
 
     def _title(self) -> str:
         return f"test block {self.test_start} to {self.test_stop}: n = {self.n:,}, n_eff = {self.n_eff:,.1f}"
+
+    def _calibration_words(self) -> str:
+        return (
+            f"ECE of all {self.n:,} rows (worth {self.n_eff:,.1f}), and of the {self.n_thin:,} of which no two labels "
+            "of one symbol overlap; errors of unequal numbers of rows do not compare. Overconfidence: mean confidence - "
+            "accuracy of the likeliest class, 0 of a calibrated forecast."
+        )
+
+    def _calibration(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        head = ("forecast", "ECE", "ECE, no overlap", "class ECE", "class ECE, no overlap", "overconfidence",
+                "95 % interval")  # fmt: skip
+        return head, [
+            (
+                name, number(s.ece), number(s.ece_thin), number(s.classwise_ece), number(s.classwise_ece_thin),
+                number(s.overconfidence, sign=True), span(s.overconfidence_lo, s.overconfidence_hi),
+            )
+            for name, s in self.scores.items()
+        ]  # fmt: skip
 
     def _scores(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         head = ("forecast", "NLL", "skill", "NLL difference", "95 % interval", "RPS", "Brier", "accuracy",

@@ -23,7 +23,7 @@ from bml.dataset.loader import WindowLoader
 from bml.models.base import InputShape, build, forward
 from bml.registry import stage
 from bml.training import checkpoint
-from bml.training.losses import row_weights, weighted_cross_entropy
+from bml.training.losses import Sampling, row_weights, training_rows, weighted_cross_entropy
 from bml.training.predict import DivergedError, logits, pick_device, to_device
 from bml.training.progress import Progress, shown
 from bml.training.workspace import BEST, HISTORY, LAST, workspace
@@ -65,6 +65,8 @@ class Settings:
     half_life_days: float | list[float] | None
     max_batches: int | None
     seed: int
+    uniqueness: bool = False
+    sampling: Sampling = "all"
 
     def __post_init__(self) -> None:
         for key in ("epochs", "batch_size", "patience", "max_batches"):
@@ -83,6 +85,9 @@ class Settings:
             )
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"train: seed is {self.seed}, it must be a whole number from 0 to 2^63 - 1")
+        if self.uniqueness and self.sampling == "stride_by_horizon":
+            raise ConfigError("train: uniqueness weighs labels that overlap, and sampling: stride_by_horizon leaves "
+                              "none: choose one of the two")  # fmt: skip
 
 
 @stage
@@ -99,6 +104,8 @@ def train(
     clip: AboveZero = 1.0,
     patience: AtLeastOne = 5,
     half_life_days: HalfLife | None = None,
+    uniqueness: bool = False,
+    sampling: Sampling = "all",
     max_batches: AtLeastOne | None = None,
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 7,
     device: str = "auto",
@@ -109,8 +116,10 @@ def train(
 
     AdamW with decoupled ``weight_decay`` (matrices only), warm-up then cosine per batch, gradient norm clipped
     at ``clip``; stops after ``patience`` epochs without a better early-stop NLL. ``half_life_days`` weights the
-    training rows by age, ``max_batches`` cuts every epoch short. ``on_epoch(metrics, epoch)`` is called after
-    each epoch's files are written; what it raises ends the training.
+    training rows by age and ``uniqueness`` by how little of its label a row shares with others (see
+    :func:`bml.training.losses.row_weights`); ``sampling`` "stride_by_horizon" learns from rows whose labels do not
+    overlap alone. ``max_batches`` cuts every epoch short. ``on_epoch(metrics, epoch)`` is called after each epoch's
+    files are written; what it raises ends the training.
 
     Leaves ``best.safetensors``, ``last.safetensors`` (see :mod:`bml.training.checkpoint`) and ``history.json`` in
     ``out`` when it ends, each replaced whole, the best last. Cut short by an interrupt or an error, it leaves its
@@ -122,7 +131,8 @@ def train(
     """
     settings = Settings(
         epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, weight_decay=weight_decay, clip=clip,
-        patience=patience, half_life_days=half_life_days, max_batches=max_batches, seed=seed,
+        patience=patience, half_life_days=half_life_days, max_batches=max_batches, seed=seed, uniqueness=uniqueness,
+        sampling=sampling,
     )  # fmt: skip
     run = _Run(dataset, settings, model, dict(params or {}), pick_device(device))
     flush = run.device.type == "cpu"
@@ -148,10 +158,10 @@ class _Run:
             if getattr(dataset.fold, name).shape[0] == 0:
                 raise DataError(f"train: block {name!r} of the split has no samples: widen it or the data's span")
         self.dataset, self.settings, self.device = dataset, settings, device
-        self.rows = dataset.fold.train
+        self.rows = training_rows(dataset, settings.sampling, settings.seed)
         self.loader = WindowLoader(
             dataset, self.rows, batch_size=settings.batch_size, shuffle=True, seed=settings.seed,
-            weights_N=row_weights(dataset, self.rows, settings.half_life_days),
+            weights_N=row_weights(dataset, self.rows, settings.half_life_days, uniqueness=settings.uniqueness),
         )  # fmt: skip
         self.steps = min(len(self.loader), settings.max_batches or len(self.loader))
         _seed(settings.seed)
