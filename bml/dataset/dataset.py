@@ -22,7 +22,7 @@ from bml.dataset.calendar import CalendarScale
 from bml.dataset.context import Scaler
 from bml.dataset.series import Grid
 from bml.dataset.weights import block_uniqueness
-from bml.types import FIELDS, SPLITS, Float32, Float64, Fold, Int64, SampleIndex, StoreError
+from bml.types import DEVELOPMENT, FIELDS, SPLITS, Float32, Float64, Fold, Int64, SampleIndex, StoreError
 
 SCHEMA = "bml.dataset/2"
 
@@ -38,10 +38,10 @@ class Dataset:
     ``moments_DAS`` (NaN where undefined) has one row per day of the data; sample n may see only the days before
     the day of its anchor. ``vol_N`` is the volatility over the horizon blended from half-lives of 3 h and 24 h;
     ``last_y_N`` the class of the return over (anchor - horizon, anchor] under the edges of the anchor, -1 if
-    unknown. ``drop_reasons`` counts dropped anchors per target, ``class_shares`` and ``n_eff`` (effective number
-    of samples, see :func:`bml.dataset.weights.average_uniqueness`) are per block. ``notes`` are warnings in words.
-    ``store_digest`` is the digest of the day files it was built from. ``feature_names`` are those of their window
-    features, if there are any.
+    unknown. ``drop_reasons`` counts dropped anchors per target, ``class_shares`` (of all but the test block) and
+    ``n_eff`` (effective number of samples, see :func:`bml.dataset.weights.average_uniqueness`) are per block.
+    ``notes`` are warnings in words. ``store_digest`` is the digest of the day files it was built from.
+    ``feature_names`` are those of their window features, if there are any.
     """
 
     symbols: tuple[str, ...]
@@ -192,13 +192,13 @@ def _by_symbol(dataset: Dataset) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def _by_class(dataset: Dataset) -> dict[str, list[float]]:
-    """Block -> effective number of each class; they sum to that of the block."""
+    """Block -> effective number of each class, which sum to that of the block; the test block's are for its report."""
     n_classes = len(dataset.class_names)
     return {
         name: np.bincount(
-            dataset.index.y_N[getattr(dataset.fold, name)], weights=unique_R, minlength=n_classes
+            dataset.index.y_N[getattr(dataset.fold, name)], weights=dataset.uniqueness[name], minlength=n_classes
         ).tolist()
-        for name, unique_R in dataset.uniqueness.items()
+        for name in DEVELOPMENT
     }
 
 

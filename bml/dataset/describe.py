@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bml.types import SPLITS
+from bml.types import DEVELOPMENT, SPLITS
 
 
 def table(summary: dict[str, Any]) -> str:
@@ -21,9 +21,10 @@ def table(summary: dict[str, Any]) -> str:
         ]
     lines.append(_line("class shares / n_eff", SPLITS))
     for number, name in enumerate(summary["classes"]):
-        shares = [summary["class_shares"][split][number] for split in SPLITS]
-        worth = [summary["n_eff_by_class"][split][number] for split in SPLITS]
-        lines.append(_line(f"  {name}", [f"{s:.1%} / {w:,.1f}" for s, w in zip(shares, worth, strict=True)]))
+        shares = [summary["class_shares"][split][number] for split in DEVELOPMENT]
+        worth = [summary["n_eff_by_class"][split][number] for split in DEVELOPMENT]
+        cells = [f"{s:.1%} / {w:,.1f}" for s, w in zip(shares, worth, strict=True)]
+        lines.append(_line(f"  {name}", [*cells, "sealed"]))
     for target, reasons in summary["dropped"].items():
         told = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items() if count)
         lines.append(f"dropped, {target}: {told or 'none'}")

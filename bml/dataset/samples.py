@@ -22,7 +22,7 @@ from bml.dataset.splits import split as split_blocks
 from bml.dataset.weights import block_uniqueness
 from bml.dataset.windows import WindowRule
 from bml.registry import checked_by, stage
-from bml.types import NS_PER_DAY, NS_PER_S, SPLITS, ConfigError, Fold, GateError, SampleIndex
+from bml.types import DEVELOPMENT, NS_PER_DAY, NS_PER_S, SPLITS, ConfigError, Fold, GateError, SampleIndex
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -217,7 +217,8 @@ def _require_all_blocks(fold: Fold, drops: Mapping[str, Mapping[str, int]]) -> N
 
 
 def _class_shares(index: SampleIndex, fold: Fold, n_classes: int) -> dict[str, list[float]]:
-    counts = {name: np.bincount(index.y_N[getattr(fold, name)], minlength=n_classes) for name in SPLITS}
+    """Per block; the test block's are for its report."""
+    counts = {name: np.bincount(index.y_N[getattr(fold, name)], minlength=n_classes) for name in DEVELOPMENT}
     return {name: (count / count.sum()).tolist() for name, count in counts.items()}
 
 

@@ -1,4 +1,4 @@
-"""The evaluation stage: one model, every baseline and, where it is known, the truth, on the same test rows."""
+"""The evaluation stage: one model, every baseline and, where it is known, the truth, on the same rows."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ import numpy as np
 from pydantic import Field
 
 from bml.dataset.sampling import stride_by_horizon
+from bml.dataset.weights import uniqueness
 from bml.evaluation import calibration as temperatures
 from bml.evaluation import metrics, plots
 from bml.evaluation.bootstrap import MIN_BLOCKS, Interval, mean_interval
 from bml.evaluation.result import MODEL, ClassScore, Report, Score, verdicts
+from bml.evaluation.scored import Block, Scored, choose
+from bml.openings import Opening
 from bml.registry import stage
-from bml.types import SPLITS, DataError, Float64, Int64, StoreError
+from bml.types import SPLITS, Float64, Int64, StoreError
 
 if TYPE_CHECKING:
     from bml.dataset.dataset import Dataset
@@ -38,6 +41,8 @@ def evaluate(
     truth: Path | None = None,
     calibration: Literal["temperature", "none"] = "temperature",
     sha256: str | None = None,
+    open_test: bool = False,
+    opening: Opening | None = None,
     bins: AtLeastOne = 15,
     min_support: Annotated[int, Field(ge=0)] = 100,
     draws: Annotated[int, Field(ge=100, le=100_000)] = 2000,
@@ -45,33 +50,33 @@ def evaluate(
     batch_size: AtLeastOne | None = None,
     device: str = "auto",
 ) -> Report:
-    """Score ``checkpoint`` on the test block, beside the baselines and, given ``truth``, the best possible forecast.
+    """Score ``checkpoint`` beside the baselines and, given ``truth``, the best possible forecast.
 
-    The temperature is fitted on the calibrate block, baselines on the rows of the train block, and with the weights,
-    that the model was trained with. Differences of NLL and overconfidence come with a block-bootstrap interval
-    (``draws``, ``seed``). Classes with fewer than ``min_support`` test rows are warned of. ``batch_size`` defaults to
-    that of the training. Equal inputs give equal files on one machine.
+    The test block stays sealed without ``open_test``: then the temperature is fitted on the first half of the
+    calibrate block and the second half is scored. With it the temperature is fitted on the calibrate block and the
+    test block is scored; ``opening`` is the entry of the ledger that counts it, for the report to tell. Baselines are
+    fitted on the rows of the train block, and with the weights, that the model was trained with. Differences of NLL
+    and overconfidence come with a block-bootstrap interval (``draws``, ``seed``). Classes with fewer than
+    ``min_support`` scored rows are warned of. ``batch_size`` defaults to that of the training. Equal inputs give
+    equal files on one machine.
 
     Writes report.json, report.md, forecast.npz and PNGs into ``out``, each whole or not at all. Raises StoreError
-    (a checkpoint of other data, or other bytes than those of ``sha256``), DataError (an empty block), GateError
-    (too few rows to calibrate on).
+    (a checkpoint of other data, or other bytes than those of ``sha256``), DataError (an empty block, labels shared
+    by rows of two fits), GateError (too few rows to calibrate on).
     """
     from bml.training import checkpoint as checkpoints
     from bml.training.predict import logits, softmax
 
     _check_bytes(checkpoint, sha256)
     net, about = checkpoints.load(checkpoint, dataset_digest=dataset.digest, class_names=dataset.class_names)
-    rows = dataset.fold.test
-    if rows.shape[0] == 0:
-        raise DataError("evaluate: the test block has no samples: widen it or the data's span")
-    y_N = dataset.index.y_N[rows]
+    chosen = choose(dataset, open_test=open_test)
+    rows, held = chosen.rows, chosen.held
     batch_size = batch_size or int(about.training.get("batch_size", 64))
 
     logits_NC = logits(net, dataset, rows, batch_size=batch_size, device=device)
     forecasts: Forecasts = {MODEL: softmax(logits_NC)}
     scale: temperatures.Temperature | None = None
     if calibration == "temperature":
-        held = dataset.fold.calibrate
         held_logits_NC = logits(net, dataset, held, batch_size=batch_size, device=device)
         scale = temperatures.fit_temperature(held_logits_NC, dataset.index.y_N[held])
         forecasts = {MODEL: scale.apply(logits_NC), "model_raw": forecasts[MODEL]}
@@ -82,20 +87,22 @@ def evaluate(
 
     thin = np.searchsorted(rows, stride_by_horizon(dataset.index, rows))
     scores, interval = _scores(dataset, forecasts, rows, thin, bins=bins, draws=draws, seed=seed)
-    gap, classes = _gap_closed(scores), _classes(dataset, forecasts[MODEL], y_N)
+    gap, classes = _gap_closed(scores), _classes(dataset, forecasts[MODEL], chosen)
+    worth = float(uniqueness(dataset.index, held).sum())
     report = Report(
-        n=int(rows.shape[0]), n_eff=dataset.n_eff["test"], n_thin=int(thin.shape[0]),
-        test_start=_iso(dataset, rows[0]), test_stop=_iso(dataset, rows[-1]), scores=scores, classes=classes,
-        temperature=None if scale is None else scale.as_dict() | {"n_eff": dataset.n_eff["calibrate"]}, gap_closed=gap,
+        block=chosen.block, opening=opening, n=int(rows.shape[0]), n_eff=float(chosen.unique_R.sum()),
+        n_thin=int(thin.shape[0]), start=_iso(dataset, rows[0]), stop=_iso(dataset, rows[-1]), scores=scores,
+        classes=classes, temperature=None if scale is None else scale.as_dict() | {"n_eff": worth}, gap_closed=gap,
         bootstrap_blocks=interval.blocks, bootstrap_block_s=interval.block_ns / 1e9,
-        sentences=verdicts(scores, baselines, gap), warnings=_warnings(dataset, scale, classes, interval, min_support),
+        sentences=verdicts(scores, baselines, gap),
+        warnings=_warnings(dataset, scale, classes, interval, min_support, chosen.block),
         about=_about(dataset, about, checkpoint),
     )  # fmt: skip
     _write(Path(out), dataset, report, forecasts, _history(checkpoint), rows, bins)
     return report
 
 
-evaluate.__bml_injected__ = {"sha256"}  # type: ignore[attr-defined]
+evaluate.__bml_injected__ = {"sha256", "open_test", "opening"}  # type: ignore[attr-defined]
 
 
 def _check_bytes(checkpoint: Path, sha256: str | None) -> None:
@@ -174,9 +181,10 @@ def _gap_closed(scores: dict[str, Score]) -> float | None:
     return (scores["prior"].nll - scores[MODEL].nll) / gap if gap > 0 else None
 
 
-def _classes(dataset: Dataset, proba_NC: Float64, y_N: Int64) -> tuple[ClassScore, ...]:
+def _classes(dataset: Dataset, proba_NC: Float64, chosen: Scored) -> tuple[ClassScore, ...]:
+    y_N = dataset.index.y_N[chosen.rows]
     each = metrics.per_class(metrics.confusion(proba_NC, y_N))
-    worth_C = np.bincount(y_N, weights=dataset.uniqueness["test"], minlength=len(dataset.class_names))
+    worth_C = np.bincount(y_N, weights=chosen.unique_R, minlength=len(dataset.class_names))
     return tuple(
         ClassScore(
             name=name, precision=float(each.precision_C[k]), recall=float(each.recall_C[k]), f1=float(each.f1_C[k]),
@@ -192,10 +200,11 @@ def _warnings(
     classes: tuple[ClassScore, ...],
     interval: Interval,
     min_support: int,
+    block: Block,
 ) -> tuple[str, ...]:
     out = [
-        f"class {c.name!r} has {c.support} test rows (fewer than {min_support}), n_eff {c.n_eff:,.1f}: its scores are "
-        "noise"
+        f"class {c.name!r} has {c.support} {block} rows (fewer than {min_support}), n_eff {c.n_eff:,.1f}: its scores "
+        "are noise"
         for c in classes
         if c.support < min_support
     ]
@@ -203,7 +212,7 @@ def _warnings(
         out.append(f"the temperature {scale.T:.3g} lies at the end of its range: the model carries no information, "
                    "or the calibrate block is too small")  # fmt: skip
     if math.isnan(interval.lo):
-        out.append(f"the test block holds {interval.blocks} blocks of one label's length, intervals need at least "
+        out.append(f"the {block} block holds {interval.blocks} blocks of one label's length, intervals need at least "
                    f"{MIN_BLOCKS}: none are given")  # fmt: skip
     return (*out, *dataset.notes)
 
@@ -273,10 +282,16 @@ def _pictures(
     bins = max(5, min(bins, int(report.n_eff) // 50))  # fewer labels a bin than that is a picture of noise
     names = dataset.class_names
     confusion_CC = metrics.confusion(forecasts[MODEL], y_N)
-    shares = {name: np.asarray(dataset.class_shares[name]) for name in SPLITS}
+    shares = {name: np.asarray(share_C) for name, share_C in dataset.class_shares.items()}
+    if report.block == "test":
+        shares["test"] = np.bincount(y_N, minlength=len(names)) / report.n
     figures = {
-        "reliability.png": plots.reliability_diagram(curves, bins=bins, title=f"Reliability, test block ({count})"),
-        "confusion.png": plots.confusion_matrix(confusion_CC, names, title=f"Percent of row, test block ({count})"),
+        "reliability.png": plots.reliability_diagram(
+            curves, bins=bins, title=f"Reliability, {report.block} block ({count})"
+        ),
+        "confusion.png": plots.confusion_matrix(
+            confusion_CC, names, title=f"Percent of row, {report.block} block ({count})"
+        ),
         "class_shares.png": plots.class_shares(shares, names, title="Class shares per block"),
     }
     if history is not None:

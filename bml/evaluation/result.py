@@ -5,17 +5,25 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from bml.evaluation.scored import Block
 from bml.evaluation.tables import markdown_table, number, percent, span, text_table
+from bml.openings import Opening
 
 #: name of the forecast all others are compared with
 MODEL = "model"
 #: what every report says of its intervals
 INTERVAL_NOTE = "Intervals account for overlapping labels only; slow market regimes make them too narrow."
 
+#: how a report's title begins
+TITLES: dict[Block, str] = {
+    "test": "test block",
+    "development": "development block (second half of calibrate; the test block is sealed, --open-test opens it)",
+}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    """One forecaster on the test rows. ``nll_diff`` = NLL of the model - NLL of this one, below 0 when the model is
+    """One forecaster on the scored rows. ``nll_diff`` = NLL of the model - NLL of this one, below 0 when the model is
     better, with a 95 % block-bootstrap interval (None with too few blocks); ``skill`` = 1 - NLL of the model / NLL of
     this one. ``..._thin``: on the rows whose labels do not overlap alone. ``overconfidence`` = mean confidence of the
     likeliest class - its accuracy, 0 of a calibrated forecast, with such an interval."""
@@ -51,13 +59,14 @@ class ClassScore:
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """``scores`` by forecaster ("model", "model_raw" before calibration, the baselines, "bayes"), all on the same
-    ``n`` test rows worth ``n_eff`` labels that do not overlap; ``sentences`` and ``warnings`` are for people."""
+    ``n`` rows of ``block`` worth ``n_eff`` labels that do not overlap; ``sentences``, ``warnings`` are for people."""
 
+    block: Block
     n: int
     n_eff: float
-    n_thin: int  # test rows of which no two labels of one target overlap
-    test_start: str
-    test_stop: str
+    n_thin: int  # those of which no two labels of one target overlap
+    start: str
+    stop: str
     scores: dict[str, Score]
     classes: tuple[ClassScore, ...]
     temperature: dict[str, Any] | None
@@ -66,13 +75,14 @@ class Report:
     bootstrap_block_s: float
     sentences: tuple[str, ...]
     warnings: tuple[str, ...]
+    opening: Opening | None = None  # of the test block, where a ledger counts it
     about: dict[str, Any] = field(default_factory=dict)  # model, epoch, digests
 
     def table(self) -> str:
         """The model beside every baseline, plain text."""
         parts = [self._title(), text_table(*self._scores())]
         parts += [f"\n{line}" if k == 0 else line for k, line in enumerate(self.sentences)]
-        parts += [INTERVAL_NOTE, *(f"warning: {line}" for line in self.warnings)]
+        parts += [INTERVAL_NOTE, *self._opened(), *(f"warning: {line}" for line in self.warnings)]
         return "\n".join(parts)
 
     def markdown(self, images: dict[str, str]) -> str:
@@ -87,7 +97,7 @@ class Report:
             "`skill` is 1 - NLL of the model / NLL of the row; `NLL difference` is model - row, so below 0 the model "
             f"is better. Intervals: 95 %, {self.bootstrap_blocks} blocks of {self.bootstrap_block_s:,.0f} s resampled. "
             + INTERVAL_NOTE,
-            *self.sentences,
+            *self.sentences, *self._opened(),
         ]  # fmt: skip
         if self.warnings:
             parts += ["## Warnings", "\n".join(f"- {line}" for line in self.warnings)]
@@ -108,10 +118,13 @@ class Report:
         return {key: float(value) for key, value in out.items() if value is not None}
 
     def to_json(self) -> dict[str, Any]:
-        return {"schema": "bml.report/1", **asdict(self)}
+        return {"schema": "bml.report/2", **asdict(self)}
 
     def _title(self) -> str:
-        return f"test block {self.test_start} to {self.test_stop}: n = {self.n:,}, n_eff = {self.n_eff:,.1f}"
+        return f"{TITLES[self.block]} {self.start} to {self.stop}: n = {self.n:,}, n_eff = {self.n_eff:,.1f}"
+
+    def _opened(self) -> list[str]:
+        return [] if self.opening is None else [self.opening.words]
 
     def _calibration_words(self) -> str:
         return (
@@ -164,7 +177,7 @@ def verdicts(scores: dict[str, Score], baselines: tuple[str, ...], gap_closed: f
 def _verdict(name: str, model_nll: float, other: Score) -> str | None:
     interval = span(other.nll_diff_lo, other.nll_diff_hi)
     told = f"NLL {model_nll:.4f} against {other.nll:.4f}, difference {number(other.nll_diff, sign=True)}"
-    told += ", no interval: the test block is too short" if interval == "-" else f", 95 % interval {interval}"
+    told += ", no interval: the scored block is too short" if interval == "-" else f", 95 % interval {interval}"
     if model_nll >= other.nll:
         return f"The model does not beat {name}: {told}."
     if other.nll_diff_hi is None or other.nll_diff_hi >= 0:
