@@ -6,7 +6,7 @@ import datetime as dt
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from interval_cases import index_of
 
@@ -20,15 +20,29 @@ def kept_of(fold: Fold) -> list[list[int]]:
     return [getattr(fold, name).tolist() for name in SPLITS]
 
 
-@given(
+cases = given(
     anchors=st.lists(st.integers(0, 400), max_size=60),
     horizons=st.lists(st.integers(1, 130), min_size=60, max_size=60),
     cuts=st.lists(st.integers(0, 400), min_size=8, max_size=8),
     embargo=st.integers(0, 60),
 )
+
+
+@cases
 def test_split_equals_the_pairwise_oracle(
     anchors: list[int], horizons: list[int], cuts: list[int], embargo: int
 ) -> None:
+    check(anchors, horizons, cuts, embargo)
+
+
+@pytest.mark.slow
+@cases
+@settings(max_examples=10_000, deadline=None)
+def test_ten_thousand_cases(anchors: list[int], horizons: list[int], cuts: list[int], embargo: int) -> None:
+    check(anchors, horizons, cuts, embargo)
+
+
+def check(anchors: list[int], horizons: list[int], cuts: list[int], embargo: int) -> None:
     """Irregular anchors, horizons and bounds, with gaps between blocks and empty blocks among them."""
     anchor = np.sort(np.array(anchors, dtype=np.int64))
     stop = anchor + np.array(horizons[: len(anchors)], dtype=np.int64)
