@@ -48,7 +48,7 @@ def collect(
 
 
 def reasons(series: Series, codes: Sequence[int], scheme: ClassScheme, rule: WindowRule) -> tuple[Int64, list[Int64]]:
-    """Every row that is tried as an anchor, and per target the number of its reason (an index of ``REASONS``), -1: kept."""
+    """Every row tried as an anchor and, per target, the index of its reason in ``REASONS``, -1 where it is kept."""
     rows_N = candidate_rows(series.grid.n_rows, rule)
     present = presence(series, rows_N, rule)
     return rows_N, [_judged(series, rows_N, a, scheme, *present, rule)[0] for a in codes]
