@@ -21,7 +21,9 @@ WEEKS = 53
 LONG_S = 3600.0
 #: borders of the classes of usable shares
 BORDERS = (0.0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.995, 1.0)
-ABSENT_COLOUR, EDGE, LINE, INK = "#ffffff", "#c8c8c8", "#4a4a4a", "#222222"
+EDGE, LINE, INK = "#c8c8c8", "#000000", "#222222"
+#: the end of the colour map that is used: black lines must be seen on it
+DARKEST = 0.8
 
 #: state or defect -> marker, its colour, its meaning; told apart by shape
 MARKS = {
@@ -66,20 +68,17 @@ def calendar(ledger: Ledger) -> Figure:
 def _strip(axes: Axes, symbol: str, days: list[DayCoverage], first: dt.date, n_weeks: int, wide: int) -> Any:
     from matplotlib import colormaps
     from matplotlib.colors import BoundaryNorm, ListedColormap
+    from matplotlib.patches import Rectangle
 
     share_WK = np.full((7, n_weeks), np.nan)
-    outline_WK = np.full((7, n_weeks), np.nan)
     inside = [day for day in days if 0 <= (day.day - first).days < 7 * n_weeks]
     for day in inside:
         week, weekday = divmod((day.day - first).days, 7)
-        outline_WK[weekday, week] = 0.0
         if day.rows:
             share_WK[weekday, week] = day.usable / day.rows
-    axes.pcolormesh(
-        np.arange(n_weeks + 1), np.arange(8), np.ma.masked_invalid(outline_WK), cmap=ListedColormap([ABSENT_COLOUR]),
-        edgecolors=EDGE, linewidth=0.8,
-    )  # fmt: skip
-    colours = colormaps["YlGnBu"].resampled(len(BORDERS) - 1)
+        else:
+            axes.add_patch(Rectangle((week, weekday), 1, 1, facecolor="none", edgecolor=EDGE, linewidth=0.8))
+    colours = ListedColormap(colormaps["YlGnBu"](np.linspace(0.0, DARKEST, len(BORDERS) - 1)))
     image = axes.pcolormesh(
         np.arange(n_weeks + 1), np.arange(8), np.ma.masked_invalid(share_WK), cmap=colours,
         norm=BoundaryNorm(BORDERS, colours.N), edgecolors="white", linewidth=1.0,
@@ -100,10 +99,10 @@ def _borders(axes: Axes, days: list[DayCoverage], first: dt.date) -> None:
     for day in days:
         week, weekday = divmod((day.day - first).days, 7)
         if day.day.day == 1 and week:
-            axes.plot([week, week], [weekday, 7], color=LINE, linewidth=0.9, solid_capstyle="butt")
-            axes.plot([week + 1, week + 1], [0, weekday], color=LINE, linewidth=0.9, solid_capstyle="butt")
+            axes.plot([week, week], [weekday, 7], color=LINE, linewidth=1.6)
+            axes.plot([week + 1, week + 1], [0, weekday], color=LINE, linewidth=1.6)
             if weekday:
-                axes.plot([week, week + 1], [weekday, weekday], color=LINE, linewidth=0.9)
+                axes.plot([week, week + 1], [weekday, weekday], color=LINE, linewidth=1.6)
         if day.day.day == 1 or not ticks:
             ticks[week + (weekday > 0)] = f"{day.day:%b %Y}" if day.day.month == 1 or not ticks else f"{day.day:%b}"
     axes.set_xticks(list(ticks), list(ticks.values()), fontsize=8, ha="left")
