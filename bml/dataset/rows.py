@@ -36,10 +36,7 @@ def collect(
     parts: list[Arrays] = []
     drops: dict[str, dict[str, int]] = {}
     for a in codes:
-        sigma_T = volatility(series, a, scheme.sigma_half_life_h, rule.horizon_rows)
-        vol_T = _blend([volatility(series, a, hours, rule.horizon_rows) for hours in BLEND_H])
-        known_N: Bools = (sigma_T[rows_N] > 0) & (vol_T[rows_N] > 0)
-        reason_N = first_reasons(series, rows_N, a, known_N, ungapped_NA, fresh_NA, rule)
+        reason_N, sigma_T, vol_T = _judged(series, rows_N, a, scheme, ungapped_NA, fresh_NA, rule)
         symbol = series.symbols[a]
         drops[symbol] = {name: int((reason_N == k).sum()) for k, name in enumerate(REASONS)}
         kept = reason_N < 0
@@ -48,6 +45,23 @@ def collect(
     columns = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     order = np.lexsort((columns["target_N"], columns["row_N"]))
     return {key: value[order] for key, value in columns.items()}, drops
+
+
+def reasons(series: Series, codes: Sequence[int], scheme: ClassScheme, rule: WindowRule) -> tuple[Int64, list[Int64]]:
+    """Every row tried as an anchor and, per target, the index of its reason in ``REASONS``, -1 where it is kept."""
+    rows_N = candidate_rows(series.grid.n_rows, rule)
+    present = presence(series, rows_N, rule)
+    return rows_N, [_judged(series, rows_N, a, scheme, *present, rule)[0] for a in codes]
+
+
+def _judged(
+    series: Series, rows_N: Int64, a: int, scheme: ClassScheme, ungapped_NA: Bools, fresh_NA: Bools, rule: WindowRule
+) -> tuple[Int64, Float64, Float64]:
+    """The reasons of one target, and its two volatilities."""
+    sigma_T = volatility(series, a, scheme.sigma_half_life_h, rule.horizon_rows)
+    vol_T = _blend([volatility(series, a, hours, rule.horizon_rows) for hours in BLEND_H])
+    known_N: Bools = (sigma_T[rows_N] > 0) & (vol_T[rows_N] > 0)
+    return first_reasons(series, rows_N, a, known_N, ungapped_NA, fresh_NA, rule), sigma_T, vol_T
 
 
 def _labelled(

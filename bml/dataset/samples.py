@@ -93,21 +93,14 @@ def book_windows(
     ConfigError (durations that are no multiple of the cadence, unknown symbols, bad classes or split), DataError
     (day files that do not fit) and GateError (an empty block, with the reasons its anchors were dropped).
     """
-    grid = _grid(cfg)
+    grid = grid_of(cfg)
     _check(min_assets, max_filled, max_stale_s, context_days, len(cfg.data.symbols))
-    rule = WindowRule(
-        window_rows=_rows("window_h", window_h, 3600.0, grid.cadence_ns),
-        stride_rows=_rows("stride_s", stride_s, 1.0, grid.cadence_ns),
-        horizon_rows=_rows("horizon_s", horizon_s, 1.0, grid.cadence_ns),
-        min_assets=min_assets,
-        max_filled=max_filled,
-        max_stale_ms=_stale_ms(max_stale_s, horizon_s, grid),
-    )
+    rule = window_rule(grid, window_h, stride_s, horizon_s, min_assets, max_filled, max_stale_s)
     scheme, spec = class_scheme(classes), split_spec(split)
     bounds = block_bounds(cfg.data.start, cfg.data.stop, spec)
     train_days = (train_span(cfg.data.start, cfg.data.stop, split)[1] - cfg.data.start).days
     symbols = tuple(cfg.data.symbols)
-    codes = _codes(symbols, targets or [cfg.data.reference], scheme)
+    codes = target_codes(symbols, targets or [cfg.data.reference], scheme)
 
     series = read_series(store, symbols, grid)
     found, drops = collect(series, codes, scheme, rule)
@@ -151,7 +144,28 @@ def book_windows(
     )
 
 
-def _grid(cfg: Config) -> Grid:
+def window_rule(
+    grid: Grid,
+    window_h: float,
+    stride_s: float,
+    horizon_s: float,
+    min_assets: int,
+    max_filled: float,
+    max_stale_s: float | None,
+) -> WindowRule:
+    """The rule of the parameters of :func:`book_windows` on its grid, or ConfigError."""
+    return WindowRule(
+        window_rows=_rows("window_h", window_h, 3600.0, grid.cadence_ns),
+        stride_rows=_rows("stride_s", stride_s, 1.0, grid.cadence_ns),
+        horizon_rows=_rows("horizon_s", horizon_s, 1.0, grid.cadence_ns),
+        min_assets=min_assets,
+        max_filled=max_filled,
+        max_stale_ms=_stale_ms(max_stale_s, horizon_s, grid),
+    )
+
+
+def grid_of(cfg: Config) -> Grid:
+    """The grid of all configured days."""
     cadence_ns = round(cfg.data.cadence_s * NS_PER_S)
     if cadence_ns <= 0 or NS_PER_DAY % cadence_ns:
         raise ConfigError(f"data.cadence_s: {cfg.data.cadence_s:g} s does not divide a day; take 1, 5, 10, 60...")
@@ -190,7 +204,7 @@ def _rows(name: str, value: float, unit_s: float, cadence_ns: int) -> int:
     return length_ns // cadence_ns
 
 
-def _codes(symbols: Sequence[str], targets: Sequence[str], scheme: ClassScheme) -> list[int]:
+def target_codes(symbols: Sequence[str], targets: Sequence[str], scheme: ClassScheme) -> list[int]:
     """Places of the targets among the symbols, in the order of the symbols."""
     for where, names in (("targets", targets), ("classes.per_symbol", getattr(scheme, "per_symbol", {}))):
         for name in names:

@@ -129,8 +129,8 @@ class Report:
     def _calibration_words(self) -> str:
         return (
             f"ECE of all {self.n:,} rows (worth {self.n_eff:,.1f}), and of the {self.n_thin:,} of which no two labels "
-            "of one symbol overlap; errors of unequal numbers of rows do not compare. Overconfidence: mean confidence - "
-            "accuracy of the likeliest class, 0 of a calibrated forecast."
+            "of one symbol overlap; errors of unequal numbers of rows do not compare. Overconfidence: mean confidence "
+            "- accuracy of the likeliest class, 0 of a calibrated forecast."
         )
 
     def _calibration(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import numpy as np
 import torch
@@ -85,6 +85,10 @@ class Settings:
             )
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"train: seed is {self.seed}, it must be a whole number from 0 to 2^63 - 1")
+        if self.sampling not in get_args(Sampling):
+            raise ConfigError(
+                f"train: sampling is {self.sampling!r}, it must be one of {', '.join(get_args(Sampling))}"
+            )
         if self.uniqueness and self.sampling == "stride_by_horizon":
             raise ConfigError("train: uniqueness weighs labels that overlap, and sampling: stride_by_horizon leaves "
                               "none: choose one of the two")  # fmt: skip

@@ -26,6 +26,7 @@ from bml.dataset.dataset import Dataset
 from bml.evaluation.report import evaluate
 from bml.training import checkpoint, fit
 from bml.training.fit import TrainResult, train
+from bml.training.losses import weights_of
 from bml.training.predict import DivergedError, logits, softmax
 from bml.training.workspace import finished
 from bml.types import ConfigError, DataError, StoreError
@@ -88,6 +89,22 @@ def test_weights_change_the_fit(market: Dataset, tmp_path: Path) -> None:
     plain = short(market, tmp_path / "a", epochs=1)
     aged = short(market, tmp_path / "b", epochs=1, half_life_days=[0.5, 2.0])
     assert plain.history != aged.history
+
+
+def test_uniqueness_and_sampling_change_what_is_learnt_from(market: Dataset, tmp_path: Path) -> None:
+    plain = short(market, tmp_path / "a", epochs=1)
+    unique = short(market, tmp_path / "b", epochs=1, uniqueness=True)
+    assert unique.history != plain.history
+    thinned = short(market, tmp_path / "c", epochs=1, sampling="stride_by_horizon", max_batches=None, batch_size=10**6)
+    about = checkpoint.describe(thinned.checkpoint)
+    assert (about.training["sampling"], about.training["uniqueness"]) == ("stride_by_horizon", False)
+    rows, w_N = weights_of(market, about.training)
+    assert 0 < rows.shape[0] < market.fold.train.shape[0] / 3
+    np.testing.assert_array_equal(w_N, np.ones(rows.shape[0]))
+    # one batch of all rows there are: its loss is that of exactly these rows under the fresh network
+    alone = replace(market, fold=replace(market.fold, train=rows))
+    again = short(alone, tmp_path / "d", epochs=1, max_batches=None, batch_size=10**6)
+    assert again.history == thinned.history
 
 
 def test_an_interrupt_leaves_the_best_checkpoint_whole(market: Dataset, tmp_path: Path) -> None:
@@ -219,6 +236,8 @@ def test_wrong_settings_are_told(market: Dataset, tmp_path: Path) -> None:
         ({"half_life_days": []}, r"half_life_days is \[\]"),
         ({"half_life_days": [1.0, 0.0]}, r"half_life_days is \[1.0, 0.0\]"),
         ({"seed": -1}, "seed is -1"),
+        ({"sampling": "stride"}, "sampling is 'stride', it must be one of all, stride_by_horizon"),
+        ({"sampling": "stride_by_horizon", "uniqueness": True}, "choose one of the two"),
         ({"params": {"hiden": 3}}, "did you mean 'hidden'"),
         ({"model": "models.cnn_lstm.cnn_lsm"}, "did you mean 'models.cnn_lstm.cnn_lstm'"),
     ):
