@@ -119,6 +119,7 @@ def _train(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
             dataset, out=folder, on_epoch=run.metrics, progress=progress.show, **cfg.train.params
         )
         run.metrics({"best_epoch": result.best_epoch, "best_early_stop_nll": result.best_nll})
+        run.metrics({"n_train": result.n, "n_eff_train": result.n_eff})
         run.artifact(result.checkpoint)
         run.artifact(result.checkpoint.with_suffix(".json"))
         outputs = {
@@ -130,7 +131,10 @@ def _train(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
     handover.save(cfg, "train", ref, upstream=[upstream, prepared])
     document = {"epochs": len(result.history), "best_epoch": result.best_epoch, "best_nll": result.best_nll}
     told = dataset.summary()
-    fitted = f"best epoch {result.best_epoch} of {len(result.history)}: early-stop NLL {result.best_nll:.4f}"
+    fitted = (
+        f"learnt from {result.n:,} rows, n_eff {result.n_eff:,.1f}; best epoch {result.best_epoch} of "
+        f"{len(result.history)}: early-stop NLL {result.best_nll:.4f}"
+    )
     return StageResult(
         table=f"{describe.table(told)}\n{fitted}",
         document={**document, "checkpoint": str(result.checkpoint), "dataset": told},

@@ -174,8 +174,8 @@ def totals(days: Iterable[DayCoverage], rows_per_day: int) -> Totals:
 
     A day that is absent or damaged counts as ``rows_per_day`` missing rows, so shares compare over months.
     """
-    out: Totals = {"days": 0} | {str(state): 0 for state in State}
-    out |= dict.fromkeys(("rows", "usable", "fresh", "filled", "missing", *DEFECTS), 0)
+    names = ("days", *State, "rows", "usable", "fresh", "filled", "missing", *DEFECTS)
+    out: Totals = dict.fromkeys(map(str, names), 0.0)
     for day in days:
         rows = day.rows or rows_per_day
         out["days"] += 1

@@ -56,6 +56,8 @@ def coverage(
     for option, name, suffix in (("--plot", plot, ".png"), ("--csv", csv, ".csv")):
         if name is not None and Path(name).suffix.lower() != suffix:
             raise ConfigError(f"{option} {name}: the name must end in {suffix}")
+    if set_ and config is None:
+        raise ConfigError("--set replaces values of a configuration: give --config CONFIG with it")
     root = Path(store)
     cfg = None if config is None else _config(config, set_, root)
     ledger = ledgers.of_store(root, verify=verify) if cfg is None else _of(cfg, verify)

@@ -77,13 +77,14 @@ def _windows(reasons: Reasons | None) -> list[str]:
 
 
 def _window_totals(reasons: Reasons) -> dict[str, dict[str, int]]:
-    out: dict[str, dict[str, int]] = {}
-    for symbol, days in reasons.items():
-        total = out.setdefault(symbol, {})
-        for counts in days.values():
-            for name, count in counts.items():
-                total[name] = total.get(name, 0) + count
-    return out
+    """Symbol -> reason -> anchors of all days; reasons without an anchor are left out."""
+    from bml.dataset.dropped import NAMES
+
+    summed = {
+        symbol: {name: sum(counts.get(name, 0) for counts in days.values()) for name in NAMES}
+        for symbol, days in reasons.items()
+    }
+    return {symbol: {name: n for name, n in total.items() if n} for symbol, total in summed.items()}
 
 
 def ranges(ledger: Ledger) -> list[tuple[str, str, int, int, int, str]]:
@@ -133,7 +134,11 @@ def _day(day: DayCoverage, reasons: Reasons | None) -> dict[str, Any]:
 
 def write_csv(ledger: Ledger, reasons: Reasons | None, path: Path) -> None:
     """One line a symbol and day, whole or not at all."""
-    names = sorted({name for days in (reasons or {}).values() for counts in days.values() for name in counts})
+    names: tuple[str, ...] = ()
+    if reasons is not None:
+        from bml.dataset.dropped import NAMES
+
+        names = NAMES
     head = ["symbol", "day", "state", "rows", "usable", "fresh", "filled", "missing", "oldest_s", "longest_missing_s",
             "longest_stuck_s", *DEFECTS, *(f"windows_{name}" for name in names), "problem"]  # fmt: skip
     buffer = io.StringIO()

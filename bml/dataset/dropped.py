@@ -18,6 +18,9 @@ from bml.types import ConfigError
 #: the reason of an anchor that is kept
 KEPT = "usable"
 
+#: every name an anchor is counted under, in the order they are told
+NAMES = (*REASONS, KEPT)
+
 #: the parameters that make the window rule
 _OF_RULE = ("window_h", "stride_s", "horizon_s", "min_assets", "max_filled", "max_stale_s")
 
@@ -41,13 +44,12 @@ def by_day(cfg: Config, store: DayStore) -> Reasons:
     codes = target_codes(symbols, params["targets"] or [cfg.data.reference], scheme)
     rows_N, found = reasons(read_series(store, symbols, grid), codes, scheme, rule)
     day_N = rows_N // grid.rows_per_day
-    names = (*REASONS, KEPT)
     out: Reasons = {}
     for code, reason_N in zip(codes, found, strict=True):
-        table = np.zeros((grid.n_days, len(names)), dtype=np.int64)
+        table = np.zeros((grid.n_days, len(NAMES)), dtype=np.int64)
         np.add.at(table, (day_N, reason_N), 1)  # -1, kept, is the last
         out[symbols[code]] = {
-            grid.day(number): {name: int(count) for name, count in zip(names, row, strict=True) if count}
+            grid.day(number): {name: int(count) for name, count in zip(NAMES, row, strict=True) if count}
             for number, row in enumerate(table)
         }
     return out

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from bml.dataset.dataset import Dataset
 from bml.dataset.loader import WindowLoader
+from bml.dataset.weights import uniqueness
 from bml.models.base import InputShape, build, forward
 from bml.registry import stage
 from bml.training import checkpoint
@@ -42,7 +43,8 @@ CHECK_EVERY = 32
 class TrainResult:
     """``checkpoint`` is the best epoch's, ``last`` the last one's; ``best_epoch`` counts from 1 and ``best_nll``
     is its early-stop NLL; ``history`` has the metrics of every epoch. ``sha256`` (hex) is that of the file
-    ``checkpoint``, so that who comes later can tell whether it is still the same."""
+    ``checkpoint``, so that who comes later can tell whether it is still the same. It learnt from ``n`` rows worth
+    ``n_eff`` labels that do not overlap."""
 
     checkpoint: Path
     sha256: str
@@ -50,6 +52,8 @@ class TrainResult:
     best_epoch: int
     best_nll: float
     history: tuple[Metrics, ...]
+    n: int
+    n_eff: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,6 +189,9 @@ class _Run:
 
     def fit(self, folder: Path, told: Progress, on_epoch: Callable[[Metrics, int], None] | None) -> None:
         best = math.inf
+        is_thinned = self.settings.uniqueness or self.settings.sampling != "all"
+        if is_thinned and self.dataset.uniqueness["train"].min() > 1.0 - 1e-9:
+            told.note("no two labels of the train block overlap: uniqueness and sampling change nothing")
         for epoch in range(1, self.settings.epochs + 1):
             began = time.perf_counter()
             loss, seen = self._epoch(epoch, told)
@@ -210,7 +217,8 @@ class _Run:
         return TrainResult(
             checkpoint=best, sha256=hashlib.sha256(best.read_bytes()).hexdigest(), last=out / LAST,
             best_epoch=self.best_epoch, best_nll=self.history[self.best_epoch - 1]["val_nll"],
-            history=tuple(self.history),
+            history=tuple(self.history), n=int(self.rows.shape[0]),
+            n_eff=float(uniqueness(self.dataset.index, self.rows).sum()),
         )  # fmt: skip
 
     def _epoch(self, epoch: int, told: Progress) -> tuple[float, int]:

@@ -94,6 +94,7 @@ def test_wrong_usage_is_one_line(planted: Config, tmp_path: Path) -> None:
         ((tmp_path,), "no day files of bml"),
         ((planted.store.root, "--plot", tmp_path / "x.pdf"), "must end in .png"),
         ((planted.store.root, "--csv", tmp_path / "x"), "must end in .csv"),
+        ((planted.store.root, "--set", "data.cadence_s=5"), "give --config CONFIG"),
         ((tmp_path, "--config", planted.path), "run bml preprocess"),
     ):
         code, out, err = invoke(*args)
