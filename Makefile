@@ -26,7 +26,7 @@ $(STAMP): $(SOURCES)
 	@touch $@
 
 demo: $(STAMP)  ## synthetic market -> model -> report, in minutes on a laptop
-	BML_STORE=$(DEMO_STORE) $(BIN)/bml run configs/demo.yaml
+	BML_STORE=$(DEMO_STORE) $(BIN)/bml run configs/demo.yaml --open-test
 
 demo-database: $(STAMP)  ## the same market through a PostgreSQL that lives in a folder, as far as the day files
 	BML_DSN=embedded:$(DATABASE_STORE)/server $(BIN)/bml ingest configs/demo.yaml --table depth

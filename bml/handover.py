@@ -113,5 +113,10 @@ def below(cfg: Config, path: Path) -> str:
     return str(path.relative_to(cfg.store.root))
 
 
+def folder(cfg: Config) -> Path:
+    """Where the references of a configuration lie, and what else is kept of its name."""
+    return cfg.store.root / "state" / cfg.name
+
+
 def _path(cfg: Config, stage: str) -> Path:
-    return cfg.store.root / "state" / cfg.name / f"{stage}.json"
+    return folder(cfg) / f"{stage}.json"

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bml import handover, learned
+from bml import handover, learned, openings
 from bml.book import summary
 from bml.book.days import DaySummary, Learned, check_over, days_between, no_rows, store_digest
 from bml.book.report import to_json
@@ -29,6 +29,7 @@ from bml.worker import Supply, open_source
 if TYPE_CHECKING:
     from bml.cli.progress import Progress
     from bml.dataset.dataset import Dataset
+    from bml.openings import Opening
     from bml.tracking import StageRun, Tracker
 
 
@@ -127,6 +128,7 @@ def _train(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
             dataset, out=folder, on_epoch=run.metrics, progress=progress.show, **cfg.train.params
         )
         run.metrics({"best_epoch": result.best_epoch, "best_early_stop_nll": result.best_nll})
+        run.metrics({"n_train": result.n, "n_eff_train": result.n_eff})
         run.artifact(result.checkpoint)
         run.artifact(result.checkpoint.with_suffix(".json"))
         outputs = {
@@ -138,7 +140,10 @@ def _train(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
     handover.save(cfg, "train", ref, upstream=[upstream, prepared])
     document = {"epochs": len(result.history), "best_epoch": result.best_epoch, "best_nll": result.best_nll}
     told = dataset.summary()
-    fitted = f"best epoch {result.best_epoch} of {len(result.history)}: early-stop NLL {result.best_nll:.4f}"
+    fitted = (
+        f"learnt from {result.n:,} rows, n_eff {result.n_eff:,.1f}; best epoch {result.best_epoch} of "
+        f"{len(result.history)}: early-stop NLL {result.best_nll:.4f}"
+    )
     return StageResult(
         table=f"{describe.table(told)}\n{fitted}",
         document={**document, "checkpoint": str(result.checkpoint), "dataset": told},
@@ -147,13 +152,17 @@ def _train(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
     )
 
 
-def evaluate(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
-    """Calibrate the trained model on its own slice and score it on the test block beside every baseline."""
+def evaluate(cfg: Config, tracker: Tracker, progress: Progress, *, open_test: bool = False) -> StageResult:
+    """Calibrate the trained model on its own slice and score it beside every baseline.
+
+    ``open_test`` scores the test block, which is counted and logged first; without it a half of the calibrate block
+    is scored and nothing is computed from a row of the test block (see :mod:`bml.evaluation.scored`).
+    """
     with reading(cfg.store.root):
-        return _evaluate(cfg, tracker, progress)
+        return _evaluate(cfg, tracker, progress, open_test=open_test)
 
 
-def _evaluate(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
+def _evaluate(cfg: Config, tracker: Tracker, progress: Progress, *, open_test: bool) -> StageResult:
     from bml.dataset.dataset import Dataset
 
     tracker.open()
@@ -166,27 +175,32 @@ def _evaluate(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
             f"bml train {cfg.path}"
         )
     truth = next((ref.outputs["truth"] for ref in upstream if "truth" in ref.outputs), None)
-    folder = cfg.store.root / "reports" / f"{cfg.name}-{trained.digest[:8]}"
+    block = "test" if open_test else "development"
+    folder = cfg.store.root / "reports" / f"{cfg.name}-{trained.digest[:8]}-{block}"
     progress.phase("evaluate", None)
     with tracker.stage(
         "model-training",
-        name=f"{cfg.name}-evaluation",
+        name=f"{cfg.name}-evaluation-{block}",
         params=cfg.document["stages"]["evaluate"],
         upstream=[*upstream, trained],
     ) as run:
+        run.tag("bml.scored_block", block)
+        opening = _open_test(cfg, dataset, trained, run) if open_test else None
         report = cfg.evaluate.function()(
             dataset,
             cfg.store.root / trained.outputs["checkpoint"],
             out=folder,
             truth=None if truth is None else cfg.store.root / truth,
             sha256=trained.outputs["checkpoint_sha256"],
+            open_test=open_test,
+            opening=opening,
             **cfg.evaluate.params,
         )
         run.metrics(report.scalars())
         for file in sorted(folder.iterdir()):
             run.artifact(file)
         ref = run.ref(
-            digest=digest(trained.digest, cfg.document["stages"]["evaluate"]),
+            digest=digest(trained.digest, cfg.document["stages"]["evaluate"], block),
             outputs={"report": handover.below(cfg, folder)},
         )
     progress.done()
@@ -197,18 +211,33 @@ def _evaluate(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
     return StageResult(table=report.table(), document=report.to_json(), ref=ref, places=places)
 
 
+def _open_test(cfg: Config, dataset: Dataset, trained: RunRef, run: StageRun) -> Opening:
+    """Count an opening of the test block in the ledger and in MLflow, before anything is computed from it."""
+    opening = openings.record(
+        handover.folder(cfg) / "openings.jsonl",
+        dataset=dataset.digest,
+        config=digest(cfg.document),
+        model=trained.outputs["checkpoint_sha256"],
+        bounds_ns=dataset.fold.bounds_ns[-1],
+    )
+    run.metrics({"test_opening": opening.number, "test_opening_of_days": opening.number_of_days})
+    for key, value in asdict(opening).items():
+        run.tag(f"bml.test_opening.{key}", value)
+    return opening
+
+
 def _trained_digest(cfg: Config, store: DayStore, dataset: Dataset) -> str:
     """Names a trained model: how it was trained, on which windows of which day files."""
     stages = cfg.document["stages"]
     return digest(cfg.document["data"], stages["features"], stages["train"], store.digest, dataset.digest)
 
 
-def run(cfg: Config, tracker: Tracker, progress: Progress) -> list[StageResult]:
+def run(cfg: Config, tracker: Tracker, progress: Progress, *, open_test: bool = False) -> list[StageResult]:
     """preprocess, train, evaluate; nothing after a stage that something failed in."""
     first = preprocess(cfg, tracker, progress)
     if first.failed:
         return [first]  # a model of fewer days than were asked for would be another model
-    return [first, train(cfg, tracker, progress), evaluate(cfg, tracker, progress)]
+    return [first, train(cfg, tracker, progress), evaluate(cfg, tracker, progress, open_test=open_test)]
 
 
 def _write_truth(cfg: Config, source: HasTruth, store: DayStore) -> str:
@@ -273,11 +302,13 @@ def _record_diagnostics(cfg: Config, run: StageRun, built: Built, store: DayStor
 
 
 def _record_dataset(cfg: Config, tracker: Tracker, dataset: Dataset, upstream: RunRef, path: Path) -> RunRef:
+    from bml.dataset import describe
+
     params = {"features": cfg.document["stages"]["features"]}
     with tracker.stage("dataset-preparation", params=params, upstream=[upstream]) as run:
         told = dataset.summary()
         run.text("dataset.json", json.dumps(told, indent=1))
-        run.metrics({f"n_{split}": float(count) for split, count in told["rows"].items()})
+        run.metrics(describe.counts(told))
         return run.ref(digest=dataset.digest, outputs={"dataset": handover.below(cfg, path)})
 
 

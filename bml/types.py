@@ -298,6 +298,8 @@ class SampleIndex:
 
 #: the order of the blocks of a fold in time
 SPLITS = ("train", "early_stop", "calibrate", "test")
+#: those whose labels may be looked at while the test block is sealed
+DEVELOPMENT = SPLITS[:-1]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

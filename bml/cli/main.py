@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bml import __version__
-from bml.cli import classes, configs, diagnosis, exits, ingest, inspection, stages
+from bml.cli import classes, configs, coverage, diagnosis, exits, ingest, inspection, stages
 
 # plain help: the rich one takes twice as long to import, and pages and greps worse
 app = typer.Typer(
@@ -38,7 +38,7 @@ def root(
 
 for command in (
     stages.preprocess, stages.train, stages.evaluate, stages.run, ingest.ingest, inspection.inspect,
-    classes.classes, diagnosis.doctor,
+    classes.classes, coverage.coverage, diagnosis.doctor,
 ):  # fmt: skip
     app.command(epilog=exits.EPILOG)(command)
 app.add_typer(configs.app, name="config")

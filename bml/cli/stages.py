@@ -30,6 +30,9 @@ SchedulerAt = Annotated[
 LocalCluster = Annotated[
     int | None, typer.Option(min=1, max=256, metavar="N", help="Build days on N Dask workers of this machine.")
 ]
+OpenTest = Annotated[
+    bool, typer.Option("--open-test", help="Score the sealed test block; counted, logged and told in the report.")
+]
 
 #: what `bml preprocess` needs to know; the rest may belong to an extra that is not installed
 PREPROCESS_STAGES = ("collect", "data_object", "preprocess", "features")
@@ -98,20 +101,24 @@ def train(
 @exits.guarded
 def evaluate(
     config: options.ConfigPath,
+    open_test: OpenTest = False,
     set_: options.Set = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> int:
-    """Calibrate the trained model and score it beside the baselines."""
+    """Calibrate the trained model and score it beside the baselines, on half of the calibrate block."""
     from bml import pipeline
 
-    return _run(config, lambda *a: [pipeline.evaluate(*a)], set_, as_json=json, quiet=quiet, debug=debug)
+    return _run(
+        config, lambda *a: [pipeline.evaluate(*a, open_test=open_test)], set_, as_json=json, quiet=quiet, debug=debug
+    )
 
 
 @exits.guarded
 def run(
     config: options.ConfigPath,
+    open_test: OpenTest = False,
     set_: options.Set = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -120,7 +127,7 @@ def run(
     """Preprocess, train and evaluate, one after the other."""
     from bml import pipeline
 
-    return _run(config, pipeline.run, set_, as_json=json, quiet=quiet, debug=debug)
+    return _run(config, lambda *a: pipeline.run(*a, open_test=open_test), set_, as_json=json, quiet=quiet, debug=debug)
 
 
 def _run(

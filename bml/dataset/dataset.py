@@ -23,7 +23,8 @@ from bml.dataset.context import Scaler
 from bml.dataset.describe import by_regime
 from bml.dataset.labels import MoreLabels, Outcomes
 from bml.dataset.series import Grid
-from bml.types import FIELDS, SPLITS, Float32, Float64, Fold, Int64, SampleIndex, StoreError
+from bml.dataset.weights import block_uniqueness
+from bml.types import DEVELOPMENT, FIELDS, SPLITS, Float32, Float64, Fold, Int64, SampleIndex, StoreError
 
 SCHEMA = "bml.dataset/4"
 
@@ -36,8 +37,9 @@ class Dataset:
     ``moments_DAS`` (NaN where undefined) has one row per day of the data; sample n may see only the days before
     the day of its anchor. ``vol_N`` is the volatility over the horizon blended from half-lives of 3 h and 24 h;
     ``last_y_N`` the class of the return over (anchor - horizon, anchor] under the edges of the anchor, -1 if
-    unknown. ``drop_reasons`` counts dropped anchors per target, ``class_shares`` and ``n_eff`` (effective number
-    of samples, see :func:`bml.dataset.weights.average_uniqueness`) are per block. ``notes`` are warnings in words.
+    unknown. ``drop_reasons`` counts dropped anchors per target, ``class_shares`` (of all but the test block) and
+    ``n_eff`` (effective number of samples, see :func:`bml.dataset.weights.average_uniqueness`) are per block.
+    ``notes`` are warnings in words.
     ``labelling`` says of each horizon, first the one trained on, what its labels and classes are, with the numbers
     that were fitted to training rows; ``more`` are the labels over the other horizons, ``outcomes`` how those of
     triple barriers ended (None: there are none).
@@ -90,6 +92,11 @@ class Dataset:
     def row_N(self) -> Int64:
         """Grid row of each anchor."""
         return self.grid.row(self.index.anchor_ns_N)
+
+    @cached_property
+    def uniqueness(self) -> dict[str, Float64]:
+        """Per block, what each of its rows counts (see :func:`bml.dataset.weights.uniqueness`); sums are ``n_eff``."""
+        return block_uniqueness(self.index, self.fold)
 
     @property
     def shape(self) -> dict[str, int]:
@@ -144,6 +151,8 @@ class Dataset:
             "labelling": list(self.labelling),
             "rows": {name: int(getattr(self.fold, name).shape[0]) for name in SPLITS},
             "n_eff": self.n_eff,
+            "by_symbol": _by_symbol(self),
+            "n_eff_by_class": _by_class(self),
             "n_purged": self.fold.n_purged,
             "dropped": self.drop_reasons,
             "class_shares": self.class_shares,
@@ -183,6 +192,28 @@ class Dataset:
         if dataset.store_digest != store.digest:
             raise StoreError(f"{path}: was built from other day files; run bml train")
         return dataset
+
+
+def _by_symbol(dataset: Dataset) -> dict[str, dict[str, dict[str, float]]]:
+    """Target -> block -> rows and their effective number."""
+    out: dict[str, dict[str, dict[str, float]]] = {symbol: {} for symbol in dataset.targets}
+    for name, unique_R in dataset.uniqueness.items():
+        symbol_R = dataset.index.target_N[getattr(dataset.fold, name)]
+        for symbol in dataset.targets:
+            mine = symbol_R == dataset.symbols.index(symbol)
+            out[symbol][name] = {"rows": int(mine.sum()), "n_eff": float(unique_R[mine].sum())}
+    return out
+
+
+def _by_class(dataset: Dataset) -> dict[str, list[float]]:
+    """Block -> effective number of each class, which sum to that of the block; the test block's are for its report."""
+    n_classes = len(dataset.class_names)
+    return {
+        name: np.bincount(
+            dataset.index.y_N[getattr(dataset.fold, name)], weights=dataset.uniqueness[name], minlength=n_classes
+        ).tolist()
+        for name in DEVELOPMENT
+    }
 
 
 _NESTED = {"index": SampleIndex, "fold": Fold, "scaler": Scaler, "calendar": CalendarScale, "grid": Grid,

@@ -6,23 +6,33 @@ from typing import Any
 
 import numpy as np
 
-from bml.dataset.weights import average_uniqueness
-from bml.types import SPLITS, Float64, Fold, Int64, SampleIndex
+from bml.dataset.weights import uniqueness
+from bml.types import DEVELOPMENT, SPLITS, Fold, Int64, SampleIndex
 
 
 def table(summary: dict[str, Any]) -> str:
-    """The plain-text table of :meth:`bml.dataset.dataset.Dataset.summary`, about twenty lines."""
-    lines = [f"{'windows':20}" + "".join(f"{split:>12}" for split in SPLITS)]
-    lines.append(f"{'  usable':20}" + "".join(f"{summary['rows'][split]:12,}" for split in SPLITS))
-    lines.append(f"{'  effective (n_eff)':20}" + "".join(f"{summary['n_eff'][split]:12,.1f}" for split in SPLITS))
-    lines.append(f"{'class shares':20}")
+    """The plain-text table of :meth:`bml.dataset.dataset.Dataset.summary`, about twenty lines.
+
+    Beside every count and share stands how many labels that do not overlap it is worth (n_eff).
+    """
+    rows, n_eff, by_symbol = summary["rows"], summary["n_eff"], summary["by_symbol"]
+    lines = [_line("rows / n_eff", SPLITS), _line("  usable", [_pair(rows[s], n_eff[s]) for s in SPLITS])]
+    if len(by_symbol) > 1:
+        lines += [
+            _line(f"  {symbol}", [_pair(blocks[split]["rows"], blocks[split]["n_eff"]) for split in SPLITS])
+            for symbol, blocks in by_symbol.items()
+        ]
+    lines.append(_line("class shares / n_eff", SPLITS))
     for number, name in enumerate(summary["classes"]):
-        shares = "".join(f"{summary['class_shares'][split][number]:12.1%}" for split in SPLITS)
-        lines.append(f"  {name:18}{shares}")
+        shares = [summary["class_shares"][split][number] for split in DEVELOPMENT]
+        worth = [summary["n_eff_by_class"][split][number] for split in DEVELOPMENT]
+        cells = [f"{s:.1%} / {w:,.1f}" for s, w in zip(shares, worth, strict=True)]
+        lines.append(_line(f"  {name}", [*cells, "sealed"]))
     if summary["regimes"]:
-        lines.append(f"{'regime shares':20}")
+        lines.append(_line("regime shares / n_eff", SPLITS))
     for name, blocks in summary["regimes"].items():
-        lines.append(f"  {name:18}" + "".join(f"{blocks[split]['share']:12.1%}" for split in SPLITS))
+        regime = [f"{blocks[split]['share']:.1%} / {blocks[split]['n_eff']:,.1f}" for split in SPLITS]
+        lines.append(_line(f"  {name}", regime))
     for target, reasons in summary["dropped"].items():
         told = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items() if count)
         lines.append(f"dropped, {target}: {told or 'none'}")
@@ -35,14 +45,14 @@ def by_regime(
     index: SampleIndex, fold: Fold, regime_N: Int64, names: tuple[str, ...], n_classes: int
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Of each regime ("unknown" too, where there are names) and block: rows, their share of the block, n_eff, class
-    shares (None without rows).
+    shares (None without rows, and in the test block, which is sealed).
 
     The n_eff of a regime is its part of that of the block: the sum of its rows' average uniqueness.
     """
     out: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in (*names, "unknown") if names}
     for split in SPLITS if names else ():
         rows = getattr(fold, split)
-        unique_N = _uniqueness(index, rows)
+        unique_N = uniqueness(index, rows)
         for number, name in enumerate((*names, "unknown")):
             mine = regime_N[rows] == (number if number < len(names) else -1)
             counts = np.bincount(index.y_N[rows[mine]], minlength=n_classes)
@@ -51,15 +61,24 @@ def by_regime(
                 "rows": n_rows,
                 "share": n_rows / max(rows.shape[0], 1),
                 "n_eff": float(unique_N[mine].sum()),
-                "class_shares": (counts / n_rows).tolist() if n_rows else None,
+                "class_shares": (counts / n_rows).tolist() if n_rows and split in DEVELOPMENT else None,
             }
     return out
 
 
-def _uniqueness(index: SampleIndex, rows: Int64) -> Float64:
-    """Average uniqueness of each of ``rows``; labels overlap within a target."""
-    unique_N = np.empty(rows.shape[0])
-    for code in np.unique(index.target_N[rows]):
-        mine = index.target_N[rows] == code
-        unique_N[mine] = average_uniqueness(index.anchor_ns_N[rows[mine]], index.label_stop_ns_N[rows[mine]])
-    return unique_N
+def counts(summary: dict[str, Any]) -> dict[str, float]:
+    """Every count of the summary with its n_eff, for a tracker: n_train, n_eff_train, BTCUSDT.n_train ..."""
+    out = {f"n_{split}": float(count) for split, count in summary["rows"].items()}
+    out |= {f"n_eff_{split}": float(worth) for split, worth in summary["n_eff"].items()}
+    for symbol, blocks in summary["by_symbol"].items():
+        for split, one in blocks.items():
+            out |= {f"{symbol}.n_{split}": float(one["rows"]), f"{symbol}.n_eff_{split}": float(one["n_eff"])}
+    return out
+
+
+def _line(head: str, cells: Any) -> str:
+    return f"{head:20}" + "".join(f"{cell:>20}" for cell in cells)
+
+
+def _pair(count: int, worth: float) -> str:
+    return f"{count:,} / {worth:,.1f}"

@@ -23,10 +23,10 @@ from bml.dataset.rows import BLEND, Arrays, classify, collect, described, more_l
 from bml.dataset.series import Grid, Series, read_series
 from bml.dataset.splits import SplitParams, block_bounds, split_spec, train_span
 from bml.dataset.splits import split as split_blocks
-from bml.dataset.weights import average_uniqueness
+from bml.dataset.weights import block_uniqueness
 from bml.dataset.windows import WindowRule, label_rows, whole_rows
 from bml.registry import checked_by, stage
-from bml.types import NS_PER_DAY, NS_PER_S, SPLITS, ConfigError, Fold, GateError, SampleIndex
+from bml.types import DEVELOPMENT, NS_PER_DAY, NS_PER_S, SPLITS, ConfigError, Fold, GateError, SampleIndex
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -118,27 +118,20 @@ def book_windows(
     ConfigError (durations that are no multiple of the cadence, unknown symbols, bad classes or split), DataError
     (day files that do not fit) and GateError (an empty block, with the reasons its anchors were dropped).
     """
-    grid = _grid(cfg)
+    grid = grid_of(cfg)
     _check(min_assets, max_filled, max_stale_s, context_days, len(cfg.data.symbols))
-    horizon_rows, more_rows, smooth_rows = label_rows(horizon_s, label_horizon_s, label, smooth_s, grid.cadence_ns)
-    rule = WindowRule(
-        window_rows=whole_rows("window_h", window_h, 3600.0, grid.cadence_ns),
-        stride_rows=whole_rows("stride_s", stride_s, 1.0, grid.cadence_ns),
-        horizon_rows=horizon_rows,
-        min_assets=min_assets,
-        max_filled=max_filled,
-        max_stale_ms=_stale_ms(max_stale_s, horizon_rows, grid),
-        smooth_rows=smooth_rows,
-        more_rows=more_rows,
-    )
+    rule = window_rule(
+        grid, window_h=window_h, stride_s=stride_s, horizon_s=horizon_s, label_horizon_s=label_horizon_s, label=label,
+        smooth_s=smooth_s, min_assets=min_assets, max_filled=max_filled, max_stale_s=max_stale_s,
+    )  # fmt: skip
     scheme, spec, wanted = class_scheme(classes), split_spec(split), context_spec(context)
-    if isinstance(scheme, TripleBarrier) and smooth_rows:
+    if isinstance(scheme, TripleBarrier) and rule.smooth_rows:
         raise ConfigError(f"label: {_NO_MEAN}")
     reach = lookbacks(grid, rule, wanted, context_days, sigmas=(scheme.sigma, BLEND))
     bounds = block_bounds(cfg.data.start, cfg.data.stop, spec)
     train_days = (train_span(cfg.data.start, cfg.data.stop, split)[1] - cfg.data.start).days
     symbols = tuple(cfg.data.symbols)
-    codes = _codes(symbols, targets or [cfg.data.reference], scheme)
+    codes = target_codes(symbols, targets or [cfg.data.reference], scheme)
 
     series = read_series(store, symbols, grid)
     found, drops = collect(series, codes, scheme, rule)
@@ -180,7 +173,7 @@ def book_windows(
         labelling=described(rule, grid, (scheme, *more_schemes)),
         drop_reasons=drops,
         class_shares=_class_shares(index, fold, len(scheme.names)),
-        n_eff=_effective(index, fold),
+        n_eff={name: float(unique_R.sum()) for name, unique_R in block_uniqueness(index, fold).items()},
         notes=(
             *_notes(index, fold, scheme, series),
             *_carried(found),
@@ -197,7 +190,35 @@ def book_windows(
     )
 
 
-def _grid(cfg: Config) -> Grid:
+def window_rule(
+    grid: Grid,
+    *,
+    window_h: float,
+    stride_s: float,
+    horizon_s: float | list[float],
+    label_horizon_s: float | None,
+    label: str,
+    smooth_s: float | None,
+    min_assets: int,
+    max_filled: float,
+    max_stale_s: float | None,
+) -> WindowRule:
+    """The rule of the parameters of :func:`book_windows` on its grid, or ConfigError."""
+    horizon_rows, more_rows, smooth_rows = label_rows(horizon_s, label_horizon_s, label, smooth_s, grid.cadence_ns)
+    return WindowRule(
+        window_rows=whole_rows("window_h", window_h, 3600.0, grid.cadence_ns),
+        stride_rows=whole_rows("stride_s", stride_s, 1.0, grid.cadence_ns),
+        horizon_rows=horizon_rows,
+        min_assets=min_assets,
+        max_filled=max_filled,
+        max_stale_ms=_stale_ms(max_stale_s, horizon_rows, grid),
+        smooth_rows=smooth_rows,
+        more_rows=more_rows,
+    )
+
+
+def grid_of(cfg: Config) -> Grid:
+    """The grid of all configured days."""
     cadence_ns = round(cfg.data.cadence_s * NS_PER_S)
     if cadence_ns <= 0 or NS_PER_DAY % cadence_ns:
         raise ConfigError(f"data.cadence_s: {cfg.data.cadence_s:g} s does not divide a day; take 1, 5, 10, 60...")
@@ -227,7 +248,7 @@ def _stale_ms(max_stale_s: float | None, horizon_rows: int, grid: Grid) -> int:
     return math.floor(limit_s * 1e3 + 1e-6)
 
 
-def _codes(symbols: Sequence[str], targets: Sequence[str], scheme: ClassScheme) -> list[int]:
+def target_codes(symbols: Sequence[str], targets: Sequence[str], scheme: ClassScheme) -> list[int]:
     """Places of the targets among the symbols, in the order of the symbols."""
     for where, names in (("targets", targets), ("classes.per_symbol", getattr(scheme, "per_symbol", {}))):
         for name in names:
@@ -254,20 +275,9 @@ def _require_all_blocks(fold: Fold, drops: Mapping[str, Mapping[str, int]]) -> N
 
 
 def _class_shares(index: SampleIndex, fold: Fold, n_classes: int) -> dict[str, list[float]]:
-    counts = {name: np.bincount(index.y_N[getattr(fold, name)], minlength=n_classes) for name in SPLITS}
+    """Per block; the test block's are for its report."""
+    counts = {name: np.bincount(index.y_N[getattr(fold, name)], minlength=n_classes) for name in DEVELOPMENT}
     return {name: (count / count.sum()).tolist() for name, count in counts.items()}
-
-
-def _effective(index: SampleIndex, fold: Fold) -> dict[str, float]:
-    """Sum of average uniqueness per block; labels overlap within a target, so targets are counted apart."""
-    out = {}
-    for name in SPLITS:
-        rows = getattr(fold, name)
-        by_target = [rows[index.target_N[rows] == code] for code in np.unique(index.target_N[rows])]
-        out[name] = float(
-            sum(average_uniqueness(index.anchor_ns_N[part], index.label_stop_ns_N[part]).sum() for part in by_target)
-        )
-    return out
 
 
 def _notes(index: SampleIndex, fold: Fold, scheme: ClassScheme, series: Series) -> tuple[str, ...]:

@@ -62,7 +62,7 @@ class SplitSpec:
 def split_spec(params: Mapping[str, object] | None = None) -> SplitSpec:
     """Read ``{fractions: {train: .6, ...} | starts: {early_stop: date, ...}, embargo_s: 0}``, or ConfigError."""
     given: dict[str, Any] = dict(params or {})
-    _known("split", given, _KEYS)
+    check_keys("split", given, _KEYS)
     if "fractions" in given and "starts" in given:
         raise ConfigError("split: give either fractions or starts, not both")
     starts = _starts(given["starts"]) if "starts" in given else None
@@ -110,23 +110,26 @@ def train_span(start: dt.date, stop: dt.date, split: Mapping[str, object] | None
     return start, start + dt.timedelta(days=days)
 
 
-def split(index: SampleIndex, bounds_ns: Sequence[tuple[int, int]], *, embargo_ns: int = 0) -> Fold:
+def split(
+    index: SampleIndex, bounds_ns: Sequence[tuple[int, int]], *, embargo_ns: int = 0, sealed_ns: int | None = None
+) -> Fold:
     """Rows of ``index`` per block; the rule is that of this module's docstring. O(N) per block.
 
     ``bounds_ns`` are [start, stop) of anchors for train, early_stop, calibrate and test, in time order; an empty
-    block (start == stop) purges nothing before it. Rows keep the order of the index. Raises ValueError on
+    block (start == stop) purges nothing before it. ``sealed_ns``, at or after the last bound, is where something
+    begins that no label may reach, for the last block too. Rows keep the order of the index. Raises ValueError on
     bounds that overlap or run backwards.
     """
-    _check_bounds(bounds_ns, embargo_ns)
+    _check_bounds(bounds_ns, embargo_ns, sealed_ns)
     blocks: list[Int64] = []
     n_purged = 0
     for k, (start, stop) in enumerate(bounds_ns):
         inside = np.flatnonzero((index.anchor_ns_N >= start) & (index.anchor_ns_N < stop))
         later = [low for low, high in bounds_ns[k + 1 :] if low < high]
+        later += [] if sealed_ns is None else [sealed_ns]
         if later:
-            known = index.label_stop_ns_N[inside] + embargo_ns <= later[0]
-            n_purged += int(inside.shape[0] - np.count_nonzero(known))
-            inside = inside[known]
+            inside, dropped = known_by(index, inside, later[0] - embargo_ns)
+            n_purged += dropped
         blocks.append(inside.astype(np.int64))
     return Fold(
         **dict(zip(SPLITS, blocks, strict=True)),
@@ -136,17 +139,44 @@ def split(index: SampleIndex, bounds_ns: Sequence[tuple[int, int]], *, embargo_n
     )
 
 
+def known_by(index: SampleIndex, rows: Int64, ns: int) -> tuple[Int64, int]:
+    """The ``rows`` whose label is known by ``ns``, and how many are not."""
+    kept: Int64 = rows[index.label_stop_ns_N[rows] <= ns]
+    return kept, int(rows.shape[0] - kept.shape[0])
+
+
+def halves(index: SampleIndex, rows: Int64, bounds_ns: tuple[int, int], *, embargo_ns: int = 0) -> tuple[Int64, Int64]:
+    """``rows`` of one block, before and after the middle of its time; the first half purged as blocks are.
+
+    ``bounds_ns`` are [start, stop) of the block. Rows keep their order.
+    """
+    middle = (bounds_ns[0] + bounds_ns[1]) // 2
+    is_late_N = index.anchor_ns_N[rows] >= middle
+    return known_by(index, rows[~is_late_N], middle - embargo_ns)[0], rows[is_late_N]
+
+
 def day_start_ns(day: dt.date) -> int:
     """00:00 UTC of a calendar day, in ns."""
     return (day - dt.date(1970, 1, 1)).days * NS_PER_DAY
 
 
-def _check_bounds(bounds_ns: Sequence[tuple[int, int]], embargo_ns: int) -> None:
+def check_keys(where: str, value: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Raise ConfigError, with a suggestion, on a key that is none of ``names``."""
+    for key in value:
+        if key not in names:
+            close = difflib.get_close_matches(str(key), names, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names)}"
+            raise ConfigError(f"{where}.{key}: unknown key; {hint}")
+
+
+def _check_bounds(bounds_ns: Sequence[tuple[int, int]], embargo_ns: int, sealed_ns: int | None) -> None:
     if len(bounds_ns) != len(SPLITS):
         raise ValueError(f"split: expected {len(SPLITS)} blocks, got {len(bounds_ns)}")
     edges = [edge for pair in bounds_ns for edge in pair]
     if any(high < low for low, high in pairwise(edges)):
         raise ValueError(f"split: blocks overlap or run backwards: {list(bounds_ns)}")
+    if sealed_ns is not None and sealed_ns < edges[-1]:
+        raise ValueError(f"split: the blocks {list(bounds_ns)} reach past what is sealed, from {sealed_ns}")
     if embargo_ns < 0:
         raise ValueError(f"split: embargo_ns must not be negative, got {embargo_ns}")
 
@@ -179,19 +209,11 @@ def _date(where: str, value: object) -> dt.date:
 def _mapping(where: str, value: object, names: Sequence[str]) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where}: expected a mapping with the keys {', '.join(names)}, got {value!r}")
-    _known(where, value, names)
+    check_keys(where, value, names)
     missing = [name for name in names if name not in value]
     if missing:
         raise ConfigError(f"{where}: missing {', '.join(missing)}")
     return dict(value)
-
-
-def _known(where: str, value: Mapping[str, Any], names: Sequence[str]) -> None:
-    for key in value:
-        if key not in names:
-            close = difflib.get_close_matches(str(key), names, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names)}"
-            raise ConfigError(f"{where}.{key}: unknown key; {hint}")
 
 
 def _is_number(value: object) -> bool:

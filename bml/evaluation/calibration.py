@@ -49,8 +49,8 @@ def fit_temperature(logits_NC: Float64, y_N: Int64) -> Temperature:
     """
     if y_N.shape[0] < MIN_ROWS:
         raise GateError(
-            f"calibration: {y_N.shape[0]} rows in the calibrate block, {MIN_ROWS} are needed for a temperature: "
-            "widen the block or set calibration: none"
+            f"calibration: {y_N.shape[0]} rows of the calibrate block to fit on (of its first half while the test is "
+            f"sealed), {MIN_ROWS} are needed for a temperature: widen the block or set calibration: none"
         )
     if not np.isfinite(logits_NC).all():
         raise ValueError("fit_temperature: logits must be finite")

@@ -1,4 +1,4 @@
-"""The evaluation stage: one model, every baseline and, where it is known, the truth, on the same test rows."""
+"""The evaluation stage: one model, every baseline and, where it is known, the truth, on the same rows."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from bml.dataset.sampling import stride_by_horizon
+from bml.dataset.weights import uniqueness
 from bml.evaluation import calibration as temperatures
 from bml.evaluation import metrics, plots
 from bml.evaluation.bootstrap import MIN_BLOCKS, Interval, mean_interval
 from bml.evaluation.result import MODEL, ClassScore, Report, Score, verdicts
+from bml.evaluation.scored import Block, Scored, choose
+from bml.openings import Opening
 from bml.registry import stage
-from bml.types import SPLITS, DataError, Float64, Int64, StoreError
+from bml.types import SPLITS, Float64, Int64, StoreError
 
 if TYPE_CHECKING:
     from bml.dataset.dataset import Dataset
@@ -40,6 +44,8 @@ def evaluate(
     truth: Path | None = None,
     calibration: Literal["temperature", "none"] = "temperature",
     sha256: str | None = None,
+    open_test: bool = False,
+    opening: Opening | None = None,
     bins: AtLeastOne = 15,
     min_support: Annotated[int, Field(ge=0)] = 100,
     draws: Annotated[int, Field(ge=100, le=100_000)] = 2000,
@@ -47,33 +53,33 @@ def evaluate(
     batch_size: AtLeastOne | None = None,
     device: str = "auto",
 ) -> Report:
-    """Score ``checkpoint`` on the test block, beside the baselines and, given ``truth``, the best possible forecast.
+    """Score ``checkpoint`` beside the baselines and, given ``truth``, the best possible forecast.
 
-    The temperature is fitted on the calibrate block, baselines on the train block with the weights the model was
-    trained with. Differences of NLL come with a block-bootstrap interval (``draws``, ``seed``). Classes with
-    fewer than ``min_support`` test rows are warned of. ``batch_size`` defaults to that of the training. Equal
-    inputs give equal files on one machine.
+    The test block stays sealed without ``open_test``: then the temperature is fitted on the first half of the
+    calibrate block and the second half is scored. With it the temperature is fitted on the calibrate block and the
+    test block is scored; ``opening`` is the entry of the ledger that counts it, for the report to tell. Baselines are
+    fitted on the rows of the train block, and with the weights, that the model was trained with. Differences of NLL
+    and overconfidence come with a block-bootstrap interval (``draws``, ``seed``). Classes with fewer than
+    ``min_support`` scored rows are warned of. ``batch_size`` defaults to that of the training. Equal inputs give
+    equal files on one machine.
 
     Writes report.json, report.md, forecast.npz and PNGs into ``out``, each whole or not at all. Raises StoreError
-    (a checkpoint of other data, or other bytes than those of ``sha256``), DataError (an empty block), GateError
-    (too few rows to calibrate on).
+    (a checkpoint of other data, or other bytes than those of ``sha256``), DataError (an empty block, labels shared
+    by rows of two fits), GateError (too few rows to calibrate on).
     """
     from bml.training import checkpoint as checkpoints
     from bml.training.predict import logits, softmax
 
     _check_bytes(checkpoint, sha256)
     net, about = checkpoints.load(checkpoint, dataset_digest=dataset.digest, class_names=dataset.class_names)
-    rows = dataset.fold.test
-    if rows.shape[0] == 0:
-        raise DataError("evaluate: the test block has no samples: widen it or the data's span")
-    y_N = dataset.index.y_N[rows]
+    chosen = choose(dataset, open_test=open_test)
+    rows, held = chosen.rows, chosen.held
     batch_size = batch_size or int(about.training.get("batch_size", 64))
 
     logits_NC = logits(net, dataset, rows, batch_size=batch_size, device=device)
     forecasts: Forecasts = {MODEL: softmax(logits_NC)}
     scale: temperatures.Temperature | None = None
     if calibration == "temperature":
-        held = dataset.fold.calibrate
         held_logits_NC = logits(net, dataset, held, batch_size=batch_size, device=device)
         scale = temperatures.fit_temperature(held_logits_NC, dataset.index.y_N[held])
         forecasts = {MODEL: scale.apply(logits_NC), "model_raw": forecasts[MODEL]}
@@ -83,22 +89,24 @@ def evaluate(
     if truth is not None and not lawless:
         forecasts["bayes"] = _bayes(dataset, truth, rows)
 
-    scores, interval = _scores(dataset, forecasts, rows, bins=bins, draws=draws, seed=seed)
-    gap = _gap_closed(scores)
-    warnings = ((NO_LAW,) if lawless else ()) + _warnings(dataset, scale, y_N, interval, min_support)
+    thin = np.searchsorted(rows, stride_by_horizon(dataset.index, rows))
+    scores, interval = _scores(dataset, forecasts, rows, thin, bins=bins, draws=draws, seed=seed)
+    gap, classes = _gap_closed(scores), _classes(dataset, forecasts[MODEL], chosen)
+    worth = float(uniqueness(dataset.index, held).sum())
+    told = _warnings(dataset, scale, classes, interval, min_support, chosen.block)
     report = Report(
-        n=int(rows.shape[0]), n_eff=dataset.n_eff["test"], test_start=_iso(dataset, rows[0]),
-        test_stop=_iso(dataset, rows[-1]), scores=scores, classes=_classes(dataset, forecasts[MODEL], y_N),
-        temperature=None if scale is None else scale.as_dict(), gap_closed=gap,
+        block=chosen.block, opening=opening, n=int(rows.shape[0]), n_eff=float(chosen.unique_R.sum()),
+        n_thin=int(thin.shape[0]), start=_iso(dataset, rows[0]), stop=_iso(dataset, rows[-1]), scores=scores,
+        classes=classes, temperature=None if scale is None else scale.as_dict() | {"n_eff": worth}, gap_closed=gap,
         bootstrap_blocks=interval.blocks, bootstrap_block_s=interval.block_ns / 1e9,
-        sentences=verdicts(scores, baselines, gap), warnings=warnings,
+        sentences=verdicts(scores, baselines, gap), warnings=(NO_LAW, *told) if lawless else told,
         about=_about(dataset, about, checkpoint),
     )  # fmt: skip
     _write(Path(out), dataset, report, forecasts, _history(checkpoint), rows, bins)
     return report
 
 
-evaluate.__bml_injected__ = {"sha256"}  # type: ignore[attr-defined]
+evaluate.__bml_injected__ = {"sha256", "open_test", "opening"}  # type: ignore[attr-defined]
 
 
 def _check_bytes(checkpoint: Path, sha256: str | None) -> None:
@@ -118,10 +126,9 @@ def _check_bytes(checkpoint: Path, sha256: str | None) -> None:
 
 def _baselines(dataset: Dataset, about: Checkpoint, rows: Int64) -> Forecasts:
     from bml.models.baselines import baselines_for
-    from bml.training.losses import row_weights
+    from bml.training.losses import weights_of
 
-    train = dataset.fold.train
-    w_N = row_weights(dataset, train, about.training.get("half_life_days"))
+    train, w_N = weights_of(dataset, about.training)
     families = baselines_for(dataset)
     return {name: family.fit(dataset, train, w_N).proba(dataset, rows) for name, family in families.items()}
 
@@ -148,21 +155,26 @@ def _bayes(dataset: Dataset, truth: Path, rows: Int64) -> Float64:
 
 
 def _scores(
-    dataset: Dataset, forecasts: Forecasts, rows: Int64, *, bins: int, draws: int, seed: int
+    dataset: Dataset, forecasts: Forecasts, rows: Int64, thin: Int64, *, bins: int, draws: int, seed: int
 ) -> tuple[dict[str, Score], Interval]:
-    """All scores, and the last interval (blocks are the same for all)."""
+    """All scores, and the last interval (blocks are the same for all); ``thin`` are places in ``rows``."""
     y_N, anchor_ns_N = dataset.index.y_N[rows], dataset.index.anchor_ns_N[rows]
     horizon_ns = int((dataset.index.label_stop_ns_N[rows] - anchor_ns_N).max())
     model_N = metrics.nll_N(forecasts[MODEL], y_N)
     scores = {}
     for name, proba_NC in forecasts.items():
         other_N = metrics.nll_N(proba_NC, y_N)
+        over_N = proba_NC.max(axis=1) - (proba_NC.argmax(axis=1) == y_N)
+        over = mean_interval(over_N, anchor_ns_N, horizon_ns, draws=draws, seed=seed)
         interval = mean_interval(model_N - other_N, anchor_ns_N, horizon_ns, draws=draws, seed=seed)
         scores[name] = score = Score(
             nll=float(other_N.mean()), rps=metrics.rps(proba_NC, y_N), brier=metrics.brier(proba_NC, y_N),
             accuracy=metrics.accuracy(proba_NC, y_N),
             weighted_f1=metrics.weighted_f1(metrics.confusion(proba_NC, y_N)),
             ece=metrics.ece(proba_NC, y_N, bins=bins), classwise_ece=metrics.classwise_ece(proba_NC, y_N, bins=bins),
+            ece_thin=metrics.ece(proba_NC[thin], y_N[thin], bins=bins),
+            classwise_ece_thin=metrics.classwise_ece(proba_NC[thin], y_N[thin], bins=bins),
+            overconfidence=over.mean, overconfidence_lo=_or_none(over.lo), overconfidence_hi=_or_none(over.hi),
         )  # fmt: skip
         if name != MODEL:
             scores[name] = replace(
@@ -180,31 +192,38 @@ def _gap_closed(scores: dict[str, Score]) -> float | None:
     return (scores["prior"].nll - scores[MODEL].nll) / gap if gap > 0 else None
 
 
-def _classes(dataset: Dataset, proba_NC: Float64, y_N: Int64) -> tuple[ClassScore, ...]:
+def _classes(dataset: Dataset, proba_NC: Float64, chosen: Scored) -> tuple[ClassScore, ...]:
+    y_N = dataset.index.y_N[chosen.rows]
     each = metrics.per_class(metrics.confusion(proba_NC, y_N))
+    worth_C = np.bincount(y_N, weights=chosen.unique_R, minlength=len(dataset.class_names))
     return tuple(
         ClassScore(
             name=name, precision=float(each.precision_C[k]), recall=float(each.recall_C[k]), f1=float(each.f1_C[k]),
-            support=int(each.support_C[k]),
+            support=int(each.support_C[k]), n_eff=float(worth_C[k]),
         )
         for k, name in enumerate(dataset.class_names)
     )  # fmt: skip
 
 
 def _warnings(
-    dataset: Dataset, scale: temperatures.Temperature | None, y_N: Int64, interval: Interval, min_support: int
+    dataset: Dataset,
+    scale: temperatures.Temperature | None,
+    classes: tuple[ClassScore, ...],
+    interval: Interval,
+    min_support: int,
+    block: Block,
 ) -> tuple[str, ...]:
-    support_C = np.bincount(y_N, minlength=len(dataset.class_names))
     out = [
-        f"class {name!r} has {count} test rows (fewer than {min_support}): its scores are noise"
-        for name, count in zip(dataset.class_names, support_C, strict=True)
-        if count < min_support
+        f"class {c.name!r} has {c.support} {block} rows (fewer than {min_support}), n_eff {c.n_eff:,.1f}: its scores "
+        "are noise"
+        for c in classes
+        if c.support < min_support
     ]
     if scale is not None and scale.at_bound:
         out.append(f"the temperature {scale.T:.3g} lies at the end of its range: the model carries no information, "
                    "or the calibrate block is too small")  # fmt: skip
     if math.isnan(interval.lo):
-        out.append(f"the test block holds {interval.blocks} blocks of one label's length, intervals need at least "
+        out.append(f"the {block} block holds {interval.blocks} blocks of one label's length, intervals need at least "
                    f"{MIN_BLOCKS}: none are given")  # fmt: skip
     return (*out, *dataset.notes)
 
@@ -274,10 +293,16 @@ def _pictures(
     bins = max(5, min(bins, int(report.n_eff) // 50))  # fewer labels a bin than that is a picture of noise
     names = dataset.class_names
     confusion_CC = metrics.confusion(forecasts[MODEL], y_N)
-    shares = {name: np.asarray(dataset.class_shares[name]) for name in SPLITS}
+    shares = {name: np.asarray(share_C) for name, share_C in dataset.class_shares.items()}
+    if report.block == "test":
+        shares["test"] = np.bincount(y_N, minlength=len(names)) / report.n
     figures = {
-        "reliability.png": plots.reliability_diagram(curves, bins=bins, title=f"Reliability, test block ({count})"),
-        "confusion.png": plots.confusion_matrix(confusion_CC, names, title=f"Percent of row, test block ({count})"),
+        "reliability.png": plots.reliability_diagram(
+            curves, bins=bins, title=f"Reliability, {report.block} block ({count})"
+        ),
+        "confusion.png": plots.confusion_matrix(
+            confusion_CC, names, title=f"Percent of row, {report.block} block ({count})"
+        ),
         "class_shares.png": plots.class_shares(shares, names, title="Class shares per block"),
     }
     if history is not None:

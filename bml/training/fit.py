@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import numpy as np
 import torch
@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from bml.dataset.dataset import Dataset
 from bml.dataset.loader import WindowLoader
+from bml.dataset.weights import uniqueness
 from bml.models.base import InputShape, build, forward
 from bml.registry import stage
 from bml.training import checkpoint
-from bml.training.losses import row_weights, weighted_cross_entropy
+from bml.training.losses import Sampling, row_weights, training_rows, weighted_cross_entropy
 from bml.training.predict import DivergedError, logits, pick_device, to_device
 from bml.training.progress import Progress, shown
 from bml.training.workspace import BEST, HISTORY, LAST, workspace
@@ -42,7 +43,8 @@ CHECK_EVERY = 32
 class TrainResult:
     """``checkpoint`` is the best epoch's, ``last`` the last one's; ``best_epoch`` counts from 1 and ``best_nll``
     is its early-stop NLL; ``history`` has the metrics of every epoch. ``sha256`` (hex) is that of the file
-    ``checkpoint``, so that who comes later can tell whether it is still the same."""
+    ``checkpoint``, so that who comes later can tell whether it is still the same. It learnt from ``n`` rows worth
+    ``n_eff`` labels that do not overlap."""
 
     checkpoint: Path
     sha256: str
@@ -50,6 +52,8 @@ class TrainResult:
     best_epoch: int
     best_nll: float
     history: tuple[Metrics, ...]
+    n: int
+    n_eff: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +69,8 @@ class Settings:
     half_life_days: float | list[float] | None
     max_batches: int | None
     seed: int
+    uniqueness: bool = False
+    sampling: Sampling = "all"
 
     def __post_init__(self) -> None:
         for key in ("epochs", "batch_size", "patience", "max_batches"):
@@ -83,6 +89,13 @@ class Settings:
             )
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"train: seed is {self.seed}, it must be a whole number from 0 to 2^63 - 1")
+        if self.sampling not in get_args(Sampling):
+            raise ConfigError(
+                f"train: sampling is {self.sampling!r}, it must be one of {', '.join(get_args(Sampling))}"
+            )
+        if self.uniqueness and self.sampling == "stride_by_horizon":
+            raise ConfigError("train: uniqueness weighs labels that overlap, and sampling: stride_by_horizon leaves "
+                              "none: choose one of the two")  # fmt: skip
 
 
 @stage
@@ -99,6 +112,8 @@ def train(
     clip: AboveZero = 1.0,
     patience: AtLeastOne = 5,
     half_life_days: HalfLife | None = None,
+    uniqueness: bool = False,
+    sampling: Sampling = "all",
     max_batches: AtLeastOne | None = None,
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 7,
     device: str = "auto",
@@ -109,8 +124,10 @@ def train(
 
     AdamW with decoupled ``weight_decay`` (matrices only), warm-up then cosine per batch, gradient norm clipped
     at ``clip``; stops after ``patience`` epochs without a better early-stop NLL. ``half_life_days`` weights the
-    training rows by age, ``max_batches`` cuts every epoch short. ``on_epoch(metrics, epoch)`` is called after
-    each epoch's files are written; what it raises ends the training.
+    training rows by age and ``uniqueness`` by how little of its label a row shares with others (see
+    :func:`bml.training.losses.row_weights`); ``sampling`` "stride_by_horizon" learns from rows whose labels do not
+    overlap alone. ``max_batches`` cuts every epoch short. ``on_epoch(metrics, epoch)`` is called after each epoch's
+    files are written; what it raises ends the training.
 
     Leaves ``best.safetensors``, ``last.safetensors`` (see :mod:`bml.training.checkpoint`) and ``history.json`` in
     ``out`` when it ends, each replaced whole, the best last. Cut short by an interrupt or an error, it leaves its
@@ -122,7 +139,8 @@ def train(
     """
     settings = Settings(
         epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, weight_decay=weight_decay, clip=clip,
-        patience=patience, half_life_days=half_life_days, max_batches=max_batches, seed=seed,
+        patience=patience, half_life_days=half_life_days, max_batches=max_batches, seed=seed, uniqueness=uniqueness,
+        sampling=sampling,
     )  # fmt: skip
     run = _Run(dataset, settings, model, dict(params or {}), pick_device(device))
     flush = run.device.type == "cpu"
@@ -148,10 +166,10 @@ class _Run:
             if getattr(dataset.fold, name).shape[0] == 0:
                 raise DataError(f"train: block {name!r} of the split has no samples: widen it or the data's span")
         self.dataset, self.settings, self.device = dataset, settings, device
-        self.rows = dataset.fold.train
+        self.rows = training_rows(dataset, settings.sampling, settings.seed)
         self.loader = WindowLoader(
             dataset, self.rows, batch_size=settings.batch_size, shuffle=True, seed=settings.seed,
-            weights_N=row_weights(dataset, self.rows, settings.half_life_days),
+            weights_N=row_weights(dataset, self.rows, settings.half_life_days, uniqueness=settings.uniqueness),
         )  # fmt: skip
         self.steps = min(len(self.loader), settings.max_batches or len(self.loader))
         _seed(settings.seed)
@@ -171,6 +189,9 @@ class _Run:
 
     def fit(self, folder: Path, told: Progress, on_epoch: Callable[[Metrics, int], None] | None) -> None:
         best = math.inf
+        is_thinned = self.settings.uniqueness or self.settings.sampling != "all"
+        if is_thinned and self.dataset.uniqueness["train"].min() > 1.0 - 1e-9:
+            told.note("no two labels of the train block overlap: uniqueness and sampling change nothing")
         for epoch in range(1, self.settings.epochs + 1):
             began = time.perf_counter()
             loss, seen = self._epoch(epoch, told)
@@ -196,7 +217,8 @@ class _Run:
         return TrainResult(
             checkpoint=best, sha256=hashlib.sha256(best.read_bytes()).hexdigest(), last=out / LAST,
             best_epoch=self.best_epoch, best_nll=self.history[self.best_epoch - 1]["val_nll"],
-            history=tuple(self.history),
+            history=tuple(self.history), n=int(self.rows.shape[0]),
+            n_eff=float(uniqueness(self.dataset.index, self.rows).sum()),
         )  # fmt: skip
 
     def _epoch(self, epoch: int, told: Progress) -> tuple[float, int]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import statistics
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +38,7 @@ class TuneResult:
 
 
 def tune(
-    dataset: Dataset,
+    dataset: Dataset | Sequence[Dataset],
     *,
     storage: Path,
     n_trials: int = 30,
@@ -51,6 +53,8 @@ def tune(
 ) -> TuneResult:
     """Minimise the best epoch's ``metric`` over ``n_trials`` trials in all, those of earlier calls included.
 
+    Of several datasets, one a window of time (see :mod:`bml.dataset.folds`), a trial trains on each in turn and its
+    value is the mean. No test block is looked at.
     TPE sampler, median pruning after five trials and two epochs. ``storage`` is a folder (journal, one folder a
     trial) for one process at a time; calling again goes on where it stopped, and a killed trial does not count. It
     belongs to one dataset and one question (model, params, space, metric, arguments of ``train``): another is refused.
@@ -66,31 +70,34 @@ def tune(
     check(space)
     lasting = {name: value for name, value in fixed.items() if name not in ("device", "progress")}
     question = {"model": model, "params": params or {}, "space": space, "metric": metric, "epochs": epochs, **lasting}
+    windows = list(dataset) if isinstance(dataset, Sequence) else [dataset]
+    if not windows:
+        raise ConfigError("tune: no dataset to train on: give one, or one a window")
     study = _study(storage, seed)
-    _claim(study, storage, {"dataset": dataset.digest, "search": digest(question)})
+    _claim(study, storage, {"dataset": _digest(windows), "search": digest(question)})
 
     def objective(trial: Trial) -> float:
         from optuna import TrialPruned
 
         chosen = {name: suggest(trial, name, options) for name, options in space.items()}
         arguments, own = split(chosen)
-        best = math.inf
-
-        def on_epoch(metrics: dict[str, float], epoch: int) -> None:
-            nonlocal best
-            best = min(best, metrics[metric])
-            trial.report(metrics[metric], epoch)
-            if trial.should_prune():
-                raise TrialPruned
-
-        folder = storage / "trials" / f"{trial.number:04d}"
+        best = [math.inf] * len(windows)
         told = {"seed": seed, "epochs": epochs, "progress": sys.stderr.isatty(), **fixed, **arguments}
-        try:
-            train(dataset, out=folder, model=model, params={**(params or {}), **own}, on_epoch=on_epoch, **told)
-        except DivergedError as error:
-            trial.set_user_attr("diverged", str(error))
-            return math.nan  # Optuna marks the trial as failed
-        return best
+        told |= {"model": model, "params": {**(params or {}), **own}}
+        for number, window in enumerate(windows):
+
+            def on_epoch(metrics: dict[str, float], epoch: int, number: int = number) -> None:
+                best[number] = min(best[number], metrics[metric])
+                trial.report(statistics.fmean([*best[:number], metrics[metric]]), number * epochs + epoch)
+                if trial.should_prune():
+                    raise TrialPruned
+
+            try:
+                train(window, out=_folder(storage, trial, number, len(windows)), on_epoch=on_epoch, **told)
+            except DivergedError as error:
+                trial.set_user_attr("diverged", str(error))
+                return math.nan  # Optuna marks the trial as failed
+        return statistics.fmean(best)
 
     # a killed trial used up no budget; one that diverged did
     done = [t for t in study.get_trials(deepcopy=False) if t.state.name != "FAIL" or "diverged" in t.user_attrs]
@@ -114,6 +121,16 @@ def _study(storage: Path, seed: int) -> Study:
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.get_trials(deepcopy=False)))
     study.pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2)
     return study
+
+
+def _folder(storage: Path, trial: Trial, number: int, of: int) -> Path:
+    folder = storage / "trials" / f"{trial.number:04d}"
+    return folder if of == 1 else folder / f"window-{number}"
+
+
+def _digest(windows: Sequence[Dataset]) -> str:
+    digests = [window.digest for window in windows]
+    return digests[0] if len(digests) == 1 else digest(digests)
 
 
 _WORDS = {"dataset": "another dataset", "search": "another model, other params, arguments or search space"}

@@ -6,44 +6,43 @@ import datetime as dt
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from interval_cases import index_of
 
-from bml.dataset.splits import block_bounds, day_start_ns, split, split_spec, train_span
-from bml.types import NS_PER_DAY, NS_PER_S, SPLITS, ConfigError, Fold, SampleIndex
+from bml.dataset.splits import block_bounds, day_start_ns, halves, split, split_spec, train_span
+from bml.types import NS_PER_DAY, NS_PER_S, SPLITS, ConfigError, Fold
 
 DAY = dt.date(2024, 1, 1)
-
-
-def index_of(anchor: np.ndarray, label_stop: np.ndarray) -> SampleIndex:
-    n = anchor.shape[0]
-    nothing = np.zeros(n)
-    return SampleIndex(
-        anchor_ns_N=anchor.astype(np.int64),
-        target_N=np.zeros(n, np.int32),
-        input_start_ns_N=anchor - 50,
-        context_start_ns_N=anchor - 90,
-        label_stop_ns_N=label_stop.astype(np.int64),
-        return_N=nothing,
-        sigma_N=nothing,
-        edges_NE=np.zeros((n, 1)),
-        y_N=np.zeros(n, np.int64),
-    )
 
 
 def kept_of(fold: Fold) -> list[list[int]]:
     return [getattr(fold, name).tolist() for name in SPLITS]
 
 
-@given(
+cases = given(
     anchors=st.lists(st.integers(0, 400), max_size=60),
     horizons=st.lists(st.integers(1, 130), min_size=60, max_size=60),
     cuts=st.lists(st.integers(0, 400), min_size=8, max_size=8),
     embargo=st.integers(0, 60),
 )
+
+
+@cases
 def test_split_equals_the_pairwise_oracle(
     anchors: list[int], horizons: list[int], cuts: list[int], embargo: int
 ) -> None:
+    check(anchors, horizons, cuts, embargo)
+
+
+@pytest.mark.slow
+@cases
+@settings(max_examples=10_000, deadline=None)
+def test_ten_thousand_cases(anchors: list[int], horizons: list[int], cuts: list[int], embargo: int) -> None:
+    check(anchors, horizons, cuts, embargo)
+
+
+def check(anchors: list[int], horizons: list[int], cuts: list[int], embargo: int) -> None:
     """Irregular anchors, horizons and bounds, with gaps between blocks and empty blocks among them."""
     anchor = np.sort(np.array(anchors, dtype=np.int64))
     stop = anchor + np.array(horizons[: len(anchors)], dtype=np.int64)
@@ -83,6 +82,37 @@ def test_no_label_crosses_the_left_boundary_of_a_later_block() -> None:
     embargoed = split(index, bounds, embargo_ns=cadence)
     assert embargoed.n_purged == 180
     assert embargoed.test.tolist() == fold.test.tolist()
+
+
+def test_nothing_reaches_what_is_sealed() -> None:
+    """The last block is purged too, and no block may lie behind the seal."""
+    index = index_of(np.arange(0, 40, 5), np.arange(0, 40, 5) + 7)
+    bounds = [(0, 10), (10, 20), (20, 30), (30, 40)]
+    assert split(index, bounds).test.tolist() == [6, 7]
+    assert split(index, bounds, sealed_ns=40).test.tolist() == [6]
+    assert split(index, bounds, sealed_ns=40, embargo_ns=4).test.tolist() == []
+    assert split(index, bounds, sealed_ns=42).n_purged == split(index, bounds).n_purged == 3
+    with pytest.raises(ValueError, match="past what is sealed"):
+        split(index, bounds, sealed_ns=39)
+
+
+@given(
+    anchors=st.lists(st.integers(0, 100), max_size=40),
+    horizons=st.lists(st.integers(1, 60), min_size=40, max_size=40),
+    embargo=st.integers(0, 20),
+    stop=st.integers(1, 101),
+)
+def test_halves_are_apart_and_lose_no_more_than_that_takes(
+    anchors: list[int], horizons: list[int], embargo: int, stop: int
+) -> None:
+    anchor = np.sort(np.array([a for a in anchors if a < stop], dtype=np.int64))
+    index = index_of(anchor, anchor + np.array(horizons[: len(anchor)], dtype=np.int64))
+    first, second = halves(index, np.arange(len(anchor)), (0, stop), embargo_ns=embargo)
+    middle = stop // 2
+    assert second.tolist() == [n for n, a in enumerate(anchor) if a >= middle]
+    assert first.tolist() == [
+        n for n, a in enumerate(anchor) if a < middle and index.label_stop_ns_N[n] + embargo <= middle
+    ]
 
 
 @pytest.mark.parametrize("bounds", [[(0, 5), (4, 6), (6, 7), (7, 9)], [(0, 5), (5, 3), (6, 7), (7, 9)], [(0, 5)]])

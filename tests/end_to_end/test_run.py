@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str,
     """Configuration, store and the JSON document of one whole run."""
     folder = tmp_path_factory.mktemp("run")
     config = tiny.write_config(folder / "tiny.yaml", _document(folder / "store"))
-    outcome = tiny.bml("run", config, "--json")
+    outcome = tiny.bml("run", config, "--open-test", "--json")
     assert outcome.code == 0, outcome.err
     return config, folder / "store", json.loads(outcome.out)
 
@@ -81,6 +82,11 @@ def test_lineage_in_mlflow(ran: tuple[Path, Path, dict[str, Any]]) -> None:
         ("preprocessing_run_id", "binance-preprocessing"),
     ):
         assert runs[evaluated.data.tags[tag]][0] == upstream
+    opened = {"number": "1", "dataset": document["stages"][2]["result"]["about"]["dataset_digest"]}
+    assert evaluated.data.tags["bml.scored_block"] == "test"
+    assert evaluated.data.metrics["test_opening"] == 1
+    assert evaluated.data.tags["bml.test_opening.config"] == evaluated.data.tags["bml.config_sha256"]
+    assert {key: evaluated.data.tags[f"bml.test_opening.{key}"] for key in opened} == opened
     assert evaluated.data.metrics["model.nll"] == pytest.approx(
         document["stages"][2]["result"]["scores"]["model"]["nll"], rel=1e-9
     )
@@ -92,13 +98,54 @@ def test_stages_one_by_one_give_the_same(ran: tuple[Path, Path, dict[str, Any]],
     other = ("--set", f"store.root={tmp_path / 'store'}", "--set", "tracking.enabled=false")
     results = {}
     for stage in STAGES:
-        outcome = tiny.bml(stage, config, "--json", "-q", *other)
+        outcome = tiny.bml(stage, config, "--json", "-q", *other, *(["--open-test"] if stage == "evaluate" else []))
         assert outcome.code == 0, outcome.err
         results[stage] = json.loads(outcome.out)["stages"][0]["result"]
     assert tiny.published(tmp_path / "store") == tiny.published(store)
     before = {stage: found["result"] for stage, found in zip(STAGES, document["stages"], strict=True)}
     assert results["train"]["best_nll"] == before["train"]["best_nll"]
     assert results["evaluate"]["scores"] == before["evaluate"]["scores"]
+
+
+def test_the_test_block_stays_sealed_without_the_flag(ran: tuple[Path, Path, dict[str, Any]], tmp_path: Path) -> None:
+    """Sealed evaluations count nothing; openings are counted, whatever was forced, trained or reported between them."""
+    shutil.copytree(ran[1], tmp_path / "store")
+    config, store = ran[0], tmp_path / "store"
+    own = ("--set", f"store.root={store}", "--set", "tracking.enabled=false")
+    ledger = store / "state" / "tiny" / "openings.jsonl"
+    first = ledger.read_text()
+    (opened,) = (store / "reports").iterdir()
+    before = {file.name: file.read_bytes() for file in opened.iterdir()}
+
+    sealed = tiny.bml("evaluate", config, "-q", *own)
+    assert sealed.code == 0, sealed.err
+    assert sealed.out.startswith("development block (second half of calibrate; the test block is sealed, --open-test")
+    assert "opened for" not in sealed.out
+    assert ledger.read_text() == first
+    assert {file.name: file.read_bytes() for file in opened.iterdir()} == before
+    document = json.loads(
+        (store / "reports" / opened.name.replace("-test", "-development") / "report.json").read_text()
+    )
+    test = json.loads(before["report.json"])
+    assert document["stop"] < test["start"]
+    assert document["scores"] != test["scores"]
+
+    for command in (["preprocess", "--force"], ["train"]):
+        assert tiny.bml(*command, config, "-q", *own).code == 0
+    again = tiny.bml("evaluate", config, "--open-test", "-q", *own)
+    assert again.code == 0, again.err
+    assert "\nThe test block was opened for the 2nd time.\n" in again.out
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    assert ledger.read_text().startswith(first)
+    assert [line["number"] for line in lines] == [1, 2]
+    assert lines[0]["dataset"] == lines[1]["dataset"] == test["about"]["dataset_digest"]
+
+    ledger.write_text("no ledger\n")
+    damaged = tiny.bml("evaluate", config, "--open-test", "-q", *own)
+    assert damaged.code == 1
+    (line,) = damaged.error_lines
+    assert "openings.jsonl: line 1 is damaged" in line
+    assert damaged.out == ""
 
 
 def test_nothing_is_built_twice(ran: tuple[Path, Path, dict[str, Any]]) -> None:
@@ -114,7 +161,9 @@ def test_nothing_is_built_twice(ran: tuple[Path, Path, dict[str, Any]]) -> None:
 @pytest.mark.slow
 def test_the_demo_learns_what_was_planted(tmp_path: Path) -> None:
     """The demo of the README: the model closes at least half of the gap to the best possible forecast."""
-    outcome = tiny.bml("run", ROOT / "configs" / "demo.yaml", "--json", "-q", env={"BML_STORE": str(tmp_path)})
+    outcome = tiny.bml(
+        "run", ROOT / "configs" / "demo.yaml", "--open-test", "--json", "-q", env={"BML_STORE": str(tmp_path)}
+    )
     assert outcome.code == 0, outcome.err
     report = json.loads(outcome.out)["stages"][2]["result"]
     nll = {name: score["nll"] for name, score in report["scores"].items()}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from bench import intervals
 from bml.evaluation.bootstrap import MIN_BLOCKS, mean_interval, t_quantile
 
 STEP = 10
@@ -90,3 +91,37 @@ def test_too_short_a_block_has_no_interval() -> None:
 def test_nonsense_is_refused() -> None:
     with pytest.raises(ValueError, match="needs rows"):
         mean_interval(np.empty(0), np.empty(0, np.int64), STEP)
+
+
+#: calibrated forecasts of known probabilities, labels of 180 rows; how long the drift behind them lasts
+LAWS = [intervals.Law(memory_s=seconds, share=0.05) for seconds in (600, 3600)]
+
+
+def test_planted_probabilities_are_those_of_the_classes_that_come() -> None:
+    """The simulation is what it says: frequencies by drift equal the stated probabilities, truths the means."""
+    law = LAWS[1]
+    assert np.isclose(law.table().sum(axis=1), 1.0).all()
+    many = intervals.histories(law, np.random.default_rng(1), 60, 40_000)  # anchors far apart in the histories
+    first, last = many.difference_NR[0], many.difference_NR[-1]
+    for score_R, truth in ((first, law.nll_difference()), (last, law.nll_difference()), (many[1][0], 0.0)):
+        assert abs(score_R.mean() - truth) < 4 * score_R.std() / 200
+    assert law.nll_difference() == pytest.approx(0.5 * np.log(1 - law.share), rel=0.1)  # of the return, not its octile
+    with pytest.raises(ValueError, match="moves too much"):
+        _ = intervals.Law(memory_s=60, share=0.5).noise
+
+
+def test_calibrated_forecasts_with_180_fold_overlap_are_covered() -> None:
+    for one in intervals.coverage(LAWS[0], days=2, replications=80, draws=400):
+        assert 0.88 <= one.block <= 1.0
+        assert one.naive < 0.4
+        assert one.block_width > 5 * one.naive_width
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: f"{law.memory_s:.0f}s")
+def test_500_replications_are_covered_in_93_to_97_percent(law: intervals.Law) -> None:
+    found = intervals.coverage(law, days=10, replications=500)
+    print("\n" + intervals.table([(law, found)]))
+    for one in found:
+        assert 0.93 <= one.block <= 0.97, one
+        assert one.naive < 0.3, one

@@ -69,7 +69,7 @@ def test_huge_logits_do_not_overflow() -> None:
 
 
 def test_too_few_rows_is_a_gate() -> None:
-    with pytest.raises(GateError, match="49 rows in the calibrate block"):
+    with pytest.raises(GateError, match="49 rows of the calibrate block"):
         fit_temperature(np.zeros((49, 3)), np.zeros(49, np.int64))
 
 

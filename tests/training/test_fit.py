@@ -26,10 +26,11 @@ from bml.dataset.dataset import Dataset
 from bml.evaluation.report import evaluate
 from bml.training import checkpoint, fit
 from bml.training.fit import TrainResult, train
+from bml.training.losses import weights_of
 from bml.training.predict import DivergedError, logits, softmax
 from bml.training.workspace import finished
 from bml.types import ConfigError, DataError, StoreError
-from tests.training.small_market import build
+from tests.training.small_market import CADENCE_S, build
 
 PARAMS = {"stem": 8, "channels": 8, "hidden": 8, "recent": 8, "long_channels": 4, "head": 16}
 
@@ -88,6 +89,30 @@ def test_weights_change_the_fit(market: Dataset, tmp_path: Path) -> None:
     plain = short(market, tmp_path / "a", epochs=1)
     aged = short(market, tmp_path / "b", epochs=1, half_life_days=[0.5, 2.0])
     assert plain.history != aged.history
+
+
+def test_uniqueness_and_sampling_change_what_is_learnt_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dense = build(tmp_path / "market", days=6, stride_s=CADENCE_S)
+    some = np.random.default_rng(0).random(dense.fold.train.shape[0]) < 0.6  # unequal overlap
+    market = replace(dense, fold=replace(dense.fold, train=dense.fold.train[some]))
+    plain = short(market, tmp_path / "a", epochs=1)
+    unique = short(market, tmp_path / "b", epochs=1, uniqueness=True)
+    assert unique.history != plain.history
+    thinned = short(market, tmp_path / "c", epochs=1, sampling="stride_by_horizon", max_batches=None, batch_size=10**6)
+    about = checkpoint.describe(thinned.checkpoint)
+    assert (about.training["sampling"], about.training["uniqueness"]) == ("stride_by_horizon", False)
+    rows, w_N = weights_of(market, about.training)
+    assert 0 < rows.shape[0] < market.fold.train.shape[0] / 2
+    np.testing.assert_array_equal(w_N, np.ones(rows.shape[0]))
+    assert (thinned.n, thinned.n_eff) == (rows.shape[0], rows.shape[0])
+    assert (plain.n, plain.n_eff) == (some.sum(), pytest.approx(market.uniqueness["train"].sum()))
+    # one batch of all rows there are: its loss is that of exactly these rows under the fresh network
+    alone = replace(market, fold=replace(market.fold, train=rows))
+    again = short(alone, tmp_path / "d", epochs=1, max_batches=None, batch_size=10**6)
+    assert again.history == thinned.history
+    assert "overlap" not in capsys.readouterr().err
+    short(alone, tmp_path / "e", epochs=1, uniqueness=True, progress=True)
+    assert "no two labels of the train block overlap" in capsys.readouterr().err
 
 
 def test_an_interrupt_leaves_the_best_checkpoint_whole(market: Dataset, tmp_path: Path) -> None:
@@ -219,6 +244,8 @@ def test_wrong_settings_are_told(market: Dataset, tmp_path: Path) -> None:
         ({"half_life_days": []}, r"half_life_days is \[\]"),
         ({"half_life_days": [1.0, 0.0]}, r"half_life_days is \[1.0, 0.0\]"),
         ({"seed": -1}, "seed is -1"),
+        ({"sampling": "stride"}, "sampling is 'stride', it must be one of all, stride_by_horizon"),
+        ({"sampling": "stride_by_horizon", "uniqueness": True}, "choose one of the two"),
         ({"params": {"hiden": 3}}, "did you mean 'hidden'"),
         ({"model": "models.cnn_lstm.cnn_lsm"}, "did you mean 'models.cnn_lstm.cnn_lstm'"),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from optuna.trial import TrialState
 
 from bml.dataset.dataset import Dataset
+from bml.dataset.folds import window_fold, window_spec, windows
 from bml.training.tune import TuneResult, tune
 from bml.types import ConfigError
 from tests.training.small_market import build
@@ -34,7 +36,7 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return build(tmp_path_factory.mktemp("market"), days=6)
 
 
-def tiny(dataset: Dataset, storage: Path, **options: Any) -> TuneResult:
+def tiny(dataset: Dataset | list[Dataset], storage: Path, **options: Any) -> TuneResult:
     given: dict[str, Any] = {"n_trials": 2, "epochs": 1, "search_space": SPACE, "params": PARAMS}
     return tune(dataset, storage=storage, max_batches=2, batch_size=32, progress=False, **{**given, **options})
 
@@ -71,6 +73,29 @@ def test_a_storage_belongs_to_one_search(market: Dataset, tmp_path: Path) -> Non
         with pytest.raises(ConfigError, match=rf"{tmp_path} holds a search of .*{told}"):
             tiny(dataset, tmp_path, n_trials=2, **options)
     assert len(list((tmp_path / "trials").iterdir())) == 1
+
+
+def test_windows_count_alike(market: Dataset, tmp_path: Path) -> None:
+    """The value of a trial is the mean over its windows, each trained on for itself; they are one search."""
+    first, *more = windows(
+        market.grid.first,
+        market.grid.first + dt.timedelta(days=market.grid.n_days),
+        window_spec({"kind": "expanding", "n": 2, "train_days": 1, "step_days": 1}),
+        {"fractions": {"train": 0.5, "early_stop": 0.2, "calibrate": 0.15, "test": 0.15}},
+    )
+    parts = [
+        replace(market, fold=window_fold(market.index, window), notes=(str(window.stop),)) for window in (first, *more)
+    ]
+    both = tiny(parts, tmp_path / "both", n_trials=1)
+    alone = [tiny(part, tmp_path / f"alone-{number}", n_trials=1) for number, part in enumerate(parts)]
+    assert [one.params for one in alone] == [both.params] * 2
+    assert both.best_value == pytest.approx(sum(one.best_value for one in alone) / 2)
+    assert alone[0].best_value != alone[1].best_value
+    assert sorted(f.name for f in (tmp_path / "both" / "trials" / "0000").iterdir()) == ["window-0", "window-1"]
+    with pytest.raises(ConfigError, match="another dataset"):
+        tiny(parts[::-1], tmp_path / "both")
+    with pytest.raises(ConfigError, match="no dataset to train on"):
+        tiny([], tmp_path / "none")
 
 
 def test_a_diverging_trial_fails_and_the_study_goes_on(market: Dataset, tmp_path: Path) -> None:
