@@ -273,7 +273,7 @@ class SampleIndex:
     Every interval is half-open (start, stop] in the sense that a value dated exactly ``start`` is not
     used and one dated exactly ``stop`` is: input (anchor - window, anchor], label (anchor, anchor + horizon],
     context [first context day, day of the anchor). Of several horizons, or a label that may end early, the label
-    interval is the longest, so which samples are kept depends on no outcome. ``edges_NE`` are the C - 1 inner class
+    interval is the longest, so what a purge keeps depends on no outcome. ``edges_NE`` are the C - 1 inner class
     edges in log return, and ``y_N`` the class of ``return_N`` between them, in every row and of every kind of label.
     """
 

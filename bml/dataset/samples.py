@@ -172,7 +172,7 @@ def book_windows(
         drop_reasons=drops,
         class_shares=_class_shares(index, fold, len(scheme.names)),
         n_eff=_effective(index, fold),
-        notes=(*_notes(index, fold, scheme, series), *_carried(found)),
+        notes=(*_notes(index, fold, scheme, series), *_carried(found), *_smoothed(rule, grid)),
         store_digest=store.digest,
         store=store,
         feature_names=series.feature_names,
@@ -284,3 +284,12 @@ def _carried(found: Arrays) -> tuple[str, ...]:
         f"{100 * anchor_N.mean():.0f} % of anchors and {100 * label_N.mean():.0f} % of label ends are carried forward, "
         f"oldest {minutes:.1f} min; a smaller max_stale_s drops them",
     )
+
+
+def _smoothed(rule: WindowRule, grid: Grid) -> tuple[str, ...]:
+    """A note of what a smoothed label gives away."""
+    if not rule.smooth_rows:
+        return ()
+    seconds = rule.smooth_rows * grid.cadence_ns / NS_PER_S
+    return (f"labels end on the mean mid of their last {seconds:g} s: noise of the mid at the anchor guesses part of "
+            "them, and nobody can trade them",)  # fmt: skip

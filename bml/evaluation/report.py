@@ -28,7 +28,7 @@ Forecasts = dict[str, Float64]
 AtLeastOne = Annotated[int, Field(ge=1)]
 
 #: said of labels whose exact probabilities nobody knows
-NO_LAW = "no best possible forecast: the truth knows mids at the horizon, not first touches or means of mids"
+NO_LAW = "no best possible forecast: the truth has no law of first touches, means of mids or exact zeros"
 
 
 @stage
@@ -79,7 +79,7 @@ def evaluate(
         forecasts = {MODEL: scale.apply(logits_NC), "model_raw": forecasts[MODEL]}
     forecasts |= _baselines(dataset, about, rows)
     baselines = tuple(name for name in forecasts if name not in (MODEL, "model_raw"))
-    lawless = truth is not None and (dataset.outcomes is not None or dataset.labelling[0]["smooth_s"] > 0)
+    lawless = truth is not None and not _has_law(dataset)
     if truth is not None and not lawless:
         forecasts["bayes"] = _bayes(dataset, truth, rows)
 
@@ -124,6 +124,12 @@ def _baselines(dataset: Dataset, about: Checkpoint, rows: Int64) -> Forecasts:
     w_N = row_weights(dataset, train, about.training.get("half_life_days"))
     families = baselines_for(dataset)
     return {name: family.fit(dataset, train, w_N).proba(dataset, rows) for name, family in families.items()}
+
+
+def _has_law(dataset: Dataset) -> bool:
+    """Whether labels are of the return at the horizon, which is all whose exact probabilities a truth knows."""
+    labelling = dataset.labelling[0]
+    return dataset.outcomes is None and not labelling["smooth_s"] and labelling["classes"].get("zero") != "own"
 
 
 def _bayes(dataset: Dataset, truth: Path, rows: Int64) -> Float64:

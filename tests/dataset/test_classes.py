@@ -243,8 +243,8 @@ def test_what_cannot_be_fitted_is_said() -> None:
     with pytest.raises(GateError, match=r"AAA: 100\.0% of 500 training values are exactly 0\.25"):
         octiles.fitted({"AAA": (np.full(500, 0.25), np.ones(500))})
     own = class_scheme({"method": "quantile", "zero": "own"})
-    with pytest.raises(GateError, match="AAA: no training return is exactly 0"):
-        own.fitted({"AAA": (np.linspace(-1, 1, 500), np.ones(500))})
+    with pytest.raises(GateError, match="AAA: 9 of 509 training returns are exactly 0, fewer than 10"):
+        own.fitted({"AAA": (np.concatenate([np.linspace(-1, 1, 500), np.zeros(9)]), np.ones(509))})
     with pytest.raises(KeyError):
         octiles.edges("AAA", np.ones(3))
 

@@ -71,6 +71,17 @@ def test_unknown_returns_have_no_class() -> None:
     assert assign_known(np.array([np.nan, -1.0, 0.0]), edges).tolist() == [-1, 0, 1]
 
 
+def test_smoothing_makes_the_sign_easier_to_guess_from_noise_alone() -> None:
+    """A random walk under noise of three steps: "now below the mean of the last 30" against what comes."""
+    rng, n, steps = np.random.default_rng(3), 400_000, 30
+    mid = walk(n, 4, 1e-4) * np.exp(rng.normal(0, 3e-4, n))
+    past = np.lib.stride_tricks.sliding_window_view(mid, steps).mean(axis=-1)  # ends at row steps - 1 + k
+    now = slice(steps - 1, n - steps)
+    is_low = mid[now] < past[: n - 2 * steps + 1]
+    right = [np.mean((smoothed_return(mid, steps, smooth)[now] > 0) == is_low) for smooth in (1, steps)]
+    assert right == pytest.approx([0.60, 0.65], abs=0.01)
+
+
 SMOOTHED: dict[str, Any] = {"label": "smoothed", "smooth_s": 1200.0}
 
 
@@ -88,6 +99,7 @@ def test_a_smoothed_dataset_labels_past_and_future_alike(tmp_path: Path) -> None
         assert dataset.last_y_N[n] == np.searchsorted(edges, last, side="right")
     assert (dataset.index.label_stop_ns_N - dataset.index.anchor_ns_N == 1800 * NS_PER_S).all()
     assert dataset.labelling[0]["smooth_s"] == 1200
+    assert any("mean mid of their last 1200 s" in note for note in dataset.notes)
 
 
 @pytest.fixture(scope="module")
