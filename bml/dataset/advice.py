@@ -113,7 +113,7 @@ class Advice:
     includes_test: bool
 
     def document(self) -> dict[str, Any]:
-        """As JSON values, and what was dead first."""
+        """As JSON values."""
         symbols = {
             symbol: {"smallest": one.smallest, "two_tails_off": one.two_tails_off, **asdict(one)}
             for symbol, one in self.symbols.items()
@@ -144,11 +144,15 @@ def advise(
     """Advice on the classes ``index.y_N``; ``symbols`` by the codes of ``index.target_N``.
 
     A class is dead where a symbol's training rows have a share of it below ``min_share``, or fewer than
-    ``min_effective`` of them, overlap discounted. ``tried``: numbers of classes to try on the same returns. O(N log N).
+    ``min_effective`` of them, overlap discounted. ``tried``: numbers of classes to try on the same returns. Raises
+    GateError for a symbol without a training row. O(N log N).
     """
     out: dict[str, SymbolAdvice] = {}
     for code in np.unique(index.target_N):
         blocks = {name: _of(index, getattr(fold, name), code) for name in SPLITS}
+        if not blocks["train"].shape[0]:
+            raise GateError(f"{symbols[code]}: no sample in the training block, so nothing can be said of its classes; "
+                            "leave it out of targets or take more days")  # fmt: skip
         seen = {name: rows for name, rows in blocks.items() if include_test or name != "test"}
         counted = _Counted(index, len(class_names), blocks["train"], index.y_N[blocks["train"]])
         parts = _months(index, seen)
@@ -159,13 +163,7 @@ def advise(
                 for month, names, rows in parts
             ),
             tried=tuple(_try(index, n, blocks["train"], [rows for *_, rows in parts]) for n in tried),
-            dead=tuple(
-                Dead(name=name, share=share, n_eff=n_eff)
-                for name, share, n_eff in zip(
-                    class_names, counted.train.shares, counted.train.n_eff_by_class, strict=True
-                )
-                if share < min_share or n_eff < min_effective
-            ),
+            dead=_dead(counted.train, class_names, min_share, min_effective),
             left_out=0 if include_test else int(blocks["test"].shape[0]),
         )
     return Advice(class_names=tuple(class_names), symbols=out, includes_test=include_test)
@@ -188,6 +186,15 @@ def require_live(advice: Advice) -> None:
 def _of(index: SampleIndex, rows: Int64, code: int) -> Int64:
     mine: Int64 = rows[index.target_N[rows] == code]
     return mine
+
+
+def _dead(train: Shares, class_names: Sequence[str], min_share: float, min_effective: float) -> tuple[Dead, ...]:
+    every = zip(class_names, train.shares, train.n_eff_by_class, strict=True)
+    return tuple(
+        Dead(name=name, share=share, n_eff=n_eff)
+        for name, share, n_eff in every
+        if share < min_share or n_eff < min_effective
+    )
 
 
 def _months(index: SampleIndex, blocks: Mapping[str, Int64]) -> list[tuple[str, tuple[str, ...], Int64]]:

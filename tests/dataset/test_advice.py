@@ -171,6 +171,13 @@ def test_classes_that_cannot_be_had_are_told_with_the_reason() -> None:
         assert "exactly 0" in one.tried[0].refused
 
 
+def test_a_symbol_without_training_rows_is_refused() -> None:
+    index, fold = planted()
+    fold = replace(fold, train=fold.train[index.target_N[fold.train] == 1])
+    with pytest.raises(GateError, match="B: no sample in the training block"):
+        on_planted(index, fold)
+
+
 def test_dead_classes_are_refused_by_share_and_by_number() -> None:
     index, fold = planted()
     require_live(on_planted(index, fold))
