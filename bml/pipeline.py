@@ -101,11 +101,15 @@ def train(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
 
 def _train(cfg: Config, tracker: Tracker, progress: Progress) -> StageResult:
     from bml.dataset import describe
+    from bml.dataset.advice import advise_on, require_live
+    from bml.dataset.classes import allows_dead
 
     tracker.open()
     store, upstream = handover.day_store(cfg), handover.load(cfg, "preprocess")
     progress.phase("dataset", None)
     dataset = cfg.features.function()(cfg, store, **cfg.features.params)
+    if not allows_dead(cfg.features.params.get("classes")):
+        require_live(advise_on(dataset))
     path = cfg.store.root / "datasets" / f"{cfg.name}-{dataset.digest[:8]}.h5"
     dataset.save(path)
     prepared = _record_dataset(cfg, tracker, dataset, upstream, path)

@@ -274,8 +274,8 @@ class SampleIndex:
     used and one dated exactly ``stop`` is: input (anchor - window, anchor], label (anchor, anchor + horizon],
     context [``context_start_ns_N``, anchor]: nothing dated before it enters anything known at the anchor, but for
     constants of the training block. Of several horizons, or a label that may end early, the label interval is the
-    longest, so which samples are kept depends on no outcome. ``edges_NE`` are the C - 1 inner class edges in log
-    return, and ``y_N`` the class of ``return_N`` between them, in every row and of every kind of label.
+    longest, so what a purge keeps depends on no outcome. ``edges_NE`` are the C - 1 inner class edges in log return,
+    and ``y_N`` the class of ``return_N`` between them, in every row and of every kind of label.
     """
 
     anchor_ns_N: Int64

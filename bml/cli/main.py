@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bml import __version__
-from bml.cli import configs, diagnosis, exits, ingest, inspection, stages
+from bml.cli import classes, configs, diagnosis, exits, ingest, inspection, stages
 
 # plain help: the rich one takes twice as long to import, and pages and greps worse
 app = typer.Typer(
@@ -37,7 +37,8 @@ def root(
 
 
 for command in (
-    stages.preprocess, stages.train, stages.evaluate, stages.run, ingest.ingest, inspection.inspect, diagnosis.doctor,
+    stages.preprocess, stages.train, stages.evaluate, stages.run, ingest.ingest, inspection.inspect,
+    classes.classes, diagnosis.doctor,
 ):  # fmt: skip
     app.command(epilog=exits.EPILOG)(command)
 app.add_typer(configs.app, name="config")

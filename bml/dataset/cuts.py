@@ -77,9 +77,10 @@ def fit_cuts(parts: Mapping[str, Float64], shares: Cuts, zero: Zero) -> dict[str
     out: dict[str, Cuts] = {}
     half = (1.0 / (len(shares) // 2),) * (len(shares) // 2)
     for symbol, value_N in parts.items():
-        if not (value_N == 0).any():
-            raise GateError(f"classes: {symbol}: no training return is exactly 0: zero: own is a class without rows; "
-                            "leave it out")  # fmt: skip
+        n = int((value_N == 0).sum())
+        if n < MIN_ROWS:
+            raise GateError(f"classes: {symbol}: {n} of {value_N.shape[0]} training returns are exactly 0, fewer than "
+                            f"{MIN_ROWS}: too few for zero: own; leave it out")  # fmt: skip
         below = quantile_cuts(value_N[value_N < 0], half, f"{symbol} below 0")
         above = quantile_cuts(value_N[value_N > 0], half, f"{symbol} above 0")
         out[symbol] = (*below, 0.0, *above)

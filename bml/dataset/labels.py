@@ -1,8 +1,8 @@
 """Labels: the log return of the mid over the horizon, and the half-open classes it falls into.
 
-The return is anchored at the mid of the anchor itself and not smoothed unless that is asked for by name: a smoothed
-label can be guessed from "now against the mean of the last k". Classes partition the real line, so an exact zero
-has one class.
+The return is anchored at the mid of the anchor itself and not smoothed unless that is asked for by name: smoothing
+keeps the noise of the mid now and drops that of its end, so "now against the mean of the last k" guesses the sign.
+Classes partition the real line, so an exact zero has one class.
 """
 
 from __future__ import annotations

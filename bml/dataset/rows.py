@@ -49,7 +49,10 @@ def collect(
         drops[series.symbols[a]] = {name: int((reason_N == k).sum()) for k, name in enumerate(REASONS)}
         kept = reason_N < 0
         part = {key: value[kept] for key, value in label.items()} | {"vol_N": vol_N[kept], "sigma_N": sigma_N[kept]}
-        part |= _told(series, a, scheme, rule, rows_N[kept], sigma_N[kept])
+        stop_N = label.get("touch_row_N", rows_N + rule.horizon_rows)
+        part |= {"row_N": rows_N[kept], "target_N": np.full(int(kept.sum()), a, dtype=np.int32)}
+        part |= _carried(series, a, rows_N[kept], stop_N[kept])
+        part |= _other_labels(series, a, scheme, rule, rows_N[kept], sigma_N[kept])
         parts.append(part | {"present_NA": (ungapped_NA & fresh_NA)[kept]})
     columns = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     order = np.lexsort((columns["target_N"], columns["row_N"]))
@@ -82,26 +85,27 @@ def label_at(
     return {"return_N": return_N}
 
 
-def _told(series: Series, a: int, scheme: ClassScheme, rule: WindowRule, rows_N: Int64, sigma_N: Float64) -> Arrays:
-    """What is said of the kept anchors besides their label: the last label, further ones, what is carried forward."""
-    stop_N = rows_N + rule.horizon_rows
+def _carried(series: Series, a: int, rows_N: Int64, stop_N: Int64) -> Arrays:
+    """Which labels start or end on a mid that is carried forward, and how old it is."""
     is_filled_T, content_ms_T = series.flag_AT[a] & int(Flag.FILLED) != 0, series.content_ms_AT[a]
+    return {
+        "anchor_filled_N": is_filled_T[rows_N],
+        "label_filled_N": is_filled_T[stop_N],
+        "oldest_ms_N": np.maximum(content_ms_T[rows_N], content_ms_T[stop_N]),
+    }
+
+
+def _other_labels(
+    series: Series, a: int, scheme: ClassScheme, rule: WindowRule, rows_N: Int64, sigma_N: Float64
+) -> Arrays:
+    """The return of the label that ends at each anchor, if it is known, and those over the further horizons."""
     last = label_at(series, a, scheme, rule, rows_N - rule.horizon_rows, sigma_N, rule.horizon_rows)
     more_sigma_NH, more_return_NH = (np.empty((rows_N.shape[0], len(rule.more_rows))) for _ in range(2))
     for h, steps in enumerate(rule.more_rows):
         more_sigma_NH[:, h] = volatility(series, a, scheme.sigma, steps)[rows_N]
         more = label_at(series, a, scheme, rule, rows_N, more_sigma_NH[:, h], steps)
         more_return_NH[:, h] = more["return_N"]
-    return {
-        "row_N": rows_N,
-        "target_N": np.full(rows_N.shape, a, dtype=np.int32),
-        "last_return_N": last["return_N"],
-        "more_sigma_NH": more_sigma_NH,
-        "more_return_NH": more_return_NH,
-        "anchor_filled_N": is_filled_T[rows_N],
-        "label_filled_N": is_filled_T[stop_N],
-        "oldest_ms_N": np.maximum(content_ms_T[rows_N], content_ms_T[stop_N]),
-    }
+    return {"last_return_N": last["return_N"], "more_sigma_NH": more_sigma_NH, "more_return_NH": more_return_NH}
 
 
 def sample_index(series: Series, columns: Arrays, rule: WindowRule, reach: Lookbacks) -> SampleIndex:

@@ -33,6 +33,8 @@ Positive = Annotated[float, Field(gt=0)]
 #: share of labels on mids that are carried forward, from which on a note says so
 CARRIED_SHARE = 0.01
 
+_NO_MEAN = "a triple barrier is about the path and cannot be smoothed; leave label and smooth_s out"
+
 
 def _consistent(classes: ClassParams | None) -> ClassParams | None:
     """Refuse edges that do not rise, with all other faults of a configuration, before anything runs."""
@@ -62,6 +64,8 @@ def _misfits(data: DataSpec, params: dict[str, Any]) -> Iterator[tuple[str, str]
         volatility_rows(context_spec(params["context"]), data.cadence_ns)
     except ConfigError as error:
         yield "context", str(error)
+    if params["label"] == "smoothed" and isinstance(class_scheme(params["classes"]), TripleBarrier):
+        yield "label", _NO_MEAN
     for target in params["targets"] or ():
         if target not in data.symbols:
             yield "targets", f"{target!r} is none of data.symbols ({', '.join(data.symbols)})"
@@ -129,7 +133,7 @@ def book_windows(
     )
     scheme, spec, wanted = class_scheme(classes), split_spec(split), context_spec(context)
     if isinstance(scheme, TripleBarrier) and smooth_rows:
-        raise ConfigError("label: a triple barrier is about the path and cannot be smoothed; leave label out")
+        raise ConfigError(f"label: {_NO_MEAN}")
     reach = lookbacks(grid, rule, wanted, context_days, sigmas=(scheme.sigma, BLEND))
     bounds = block_bounds(cfg.data.start, cfg.data.stop, spec)
     train_days = (train_span(cfg.data.start, cfg.data.stop, split)[1] - cfg.data.start).days
@@ -177,7 +181,12 @@ def book_windows(
         drop_reasons=drops,
         class_shares=_class_shares(index, fold, len(scheme.names)),
         n_eff=_effective(index, fold),
-        notes=(*_notes(index, fold, scheme, series), *_carried(found), *held_notes(scale)),
+        notes=(
+            *_notes(index, fold, scheme, series),
+            *_carried(found),
+            *_smoothed(rule, grid),
+            *held_notes(scale),
+        ),
         store_digest=store.digest,
         store=store,
         feature_names=series.feature_names,
@@ -293,3 +302,12 @@ def _carried(found: Arrays) -> tuple[str, ...]:
         f"{100 * anchor_N.mean():.0f} % of anchors and {100 * label_N.mean():.0f} % of label ends are carried forward, "
         f"oldest {minutes:.1f} min; a smaller max_stale_s drops them",
     )
+
+
+def _smoothed(rule: WindowRule, grid: Grid) -> tuple[str, ...]:
+    """A note of what a smoothed label gives away."""
+    if not rule.smooth_rows:
+        return ()
+    seconds = rule.smooth_rows * grid.cadence_ns / NS_PER_S
+    return (f"labels end on the mean mid of their last {seconds:g} s: noise of the mid at the anchor guesses part of "
+            "them, and nobody can trade them",)  # fmt: skip

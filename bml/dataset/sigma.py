@@ -144,7 +144,8 @@ def window_sum(values_T: Float64, width: int, decay: float = 1.0) -> Float64:
     sum_NW = np.cumsum(values_NW / weight_W, axis=1) * weight_W
     tail_NW = np.cumsum((values_NW * weight_W[::-1])[:, ::-1], axis=1)[:, ::-1]
     sum_NW[1:, :-1] += decay * weight_W[:-1] * tail_NW[:-1, 1:]
-    return sum_NW.reshape(-1)[: values_T.shape[0]]
+    sum_T: Float64 = sum_NW.reshape(-1)[: values_T.shape[0]]
+    return sum_T
 
 
 def _window(method: Method, hours: float, cadence_ns: int) -> tuple[int, float]:

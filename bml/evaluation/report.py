@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 Forecasts = dict[str, Float64]
 AtLeastOne = Annotated[int, Field(ge=1)]
 
+#: said of labels whose exact probabilities nobody knows
+NO_LAW = "no best possible forecast: the truth has no law of first touches, means of mids or exact zeros"
+
 
 @stage
 def evaluate(
@@ -76,17 +79,19 @@ def evaluate(
         forecasts = {MODEL: scale.apply(logits_NC), "model_raw": forecasts[MODEL]}
     forecasts |= _baselines(dataset, about, rows)
     baselines = tuple(name for name in forecasts if name not in (MODEL, "model_raw"))
-    if truth is not None:
+    lawless = truth is not None and not _has_law(dataset)
+    if truth is not None and not lawless:
         forecasts["bayes"] = _bayes(dataset, truth, rows)
 
     scores, interval = _scores(dataset, forecasts, rows, bins=bins, draws=draws, seed=seed)
     gap = _gap_closed(scores)
+    warnings = ((NO_LAW,) if lawless else ()) + _warnings(dataset, scale, y_N, interval, min_support)
     report = Report(
         n=int(rows.shape[0]), n_eff=dataset.n_eff["test"], test_start=_iso(dataset, rows[0]),
         test_stop=_iso(dataset, rows[-1]), scores=scores, classes=_classes(dataset, forecasts[MODEL], y_N),
         temperature=None if scale is None else scale.as_dict(), gap_closed=gap,
         bootstrap_blocks=interval.blocks, bootstrap_block_s=interval.block_ns / 1e9,
-        sentences=verdicts(scores, baselines, gap), warnings=_warnings(dataset, scale, y_N, interval, min_support),
+        sentences=verdicts(scores, baselines, gap), warnings=warnings,
         about=_about(dataset, about, checkpoint),
     )  # fmt: skip
     _write(Path(out), dataset, report, forecasts, _history(checkpoint), rows, bins)
@@ -112,12 +117,19 @@ def _check_bytes(checkpoint: Path, sha256: str | None) -> None:
 
 
 def _baselines(dataset: Dataset, about: Checkpoint, rows: Int64) -> Forecasts:
-    from bml.models.baselines import BASELINES
+    from bml.models.baselines import baselines_for
     from bml.training.losses import row_weights
 
     train = dataset.fold.train
     w_N = row_weights(dataset, train, about.training.get("half_life_days"))
-    return {name: family.fit(dataset, train, w_N).proba(dataset, rows) for name, family in BASELINES.items()}
+    families = baselines_for(dataset)
+    return {name: family.fit(dataset, train, w_N).proba(dataset, rows) for name, family in families.items()}
+
+
+def _has_law(dataset: Dataset) -> bool:
+    """Whether labels are of the return at the horizon, which is all whose exact probabilities a truth knows."""
+    labelling = dataset.labelling[0]
+    return dataset.outcomes is None and not labelling["smooth_s"] and labelling["classes"].get("zero") != "own"
 
 
 def _bayes(dataset: Dataset, truth: Path, rows: Int64) -> Float64:

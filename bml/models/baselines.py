@@ -3,7 +3,8 @@
 prior             class shares of the training rows
 persistence       P(y | the last label of the same symbol that was known at the anchor)
 volatility_only   the training distribution of return / volatility, scaled by the volatility at the anchor:
-                  knows how much the market moves, nothing about where to
+                  knows how much the market moves, nothing about where to (of triple barriers: outcome shares at
+                  like volatility)
 logistic          multinomial logistic regression on a few features of the newest snapshot and recent returns
 logistic_book     the same, on these features and the whole newest snapshot of every symbol
 
@@ -31,6 +32,8 @@ PENALTIES = (1.0, 0.1, 0.01, 0.001)
 BOOK_PENALTIES = (0.3, 0.1, 0.03)
 #: training rows it uses, the newest: 1.3 GB for seven books of 60 levels
 BOOK_ROWS = 200_000
+#: groups of rows of like volatility that outcomes of triple barriers are counted in
+OUTCOME_GROUPS = 10
 #: rows it forecasts at a time
 BOOK_CHUNK = 16_384
 
@@ -97,6 +100,39 @@ class VolatilityOnly:
         seen, classes = self.z_M.shape[0], mass_NC.shape[1]
         proba_NC: Float64 = (mass_NC * seen + 1.0) / (seen + classes)
         return proba_NC
+
+
+@dataclass(frozen=True, slots=True)
+class VolatilityOutcome:
+    """Volatility only, of triple barriers: outcome shares by how far apart the barriers are in volatilities.
+
+    A return at a touch says where the barrier was, not how far the market goes, so returns cannot be scaled as
+    :class:`VolatilityOnly` does. ``inner_B`` part the training rows into groups of equal size, ``share_GC`` are theirs.
+    """
+
+    inner_B: Float64
+    share_GC: Float64
+
+    @classmethod
+    def fit(cls, dataset: Dataset, rows: Int64, w_N: Float64) -> Self:
+        y_N, classes = dataset.index.y_N[rows], len(dataset.class_names)
+        width_N = _barrier_width(dataset, rows)
+        inner_B = np.quantile(width_N, np.arange(1, OUTCOME_GROUPS) / OUTCOME_GROUPS)
+        group_N = np.searchsorted(inner_B, width_N, side="right")
+        prior_C = shares(y_N, w_N, classes)
+        count_GC = np.zeros((OUTCOME_GROUPS, classes))
+        np.add.at(count_GC, (group_N, y_N), w_N)
+        return cls(inner_B, (count_GC + classes * prior_C) / (count_GC.sum(axis=1, keepdims=True) + classes))
+
+    def proba(self, dataset: Dataset, rows: Int64) -> Float64:
+        proba_NC: Float64 = self.share_GC[np.searchsorted(self.inner_B, _barrier_width(dataset, rows), side="right")]
+        return proba_NC
+
+
+def _barrier_width(dataset: Dataset, rows: Int64) -> Float64:
+    edges_NE = dataset.index.edges_NE[rows]
+    width_N: Float64 = (edges_NE[:, -1] - edges_NE[:, 0]) / dataset.vol_N[rows]
+    return width_N
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +233,11 @@ BASELINES: dict[str, type[Baseline]] = {
     "logistic": Logistic,
     "logistic_book": LogisticBook,
 }
+
+
+def baselines_for(dataset: Dataset) -> dict[str, type[Baseline]]:
+    """``BASELINES``, with the kind of volatility_only that fits the labels of ``dataset``."""
+    return BASELINES if dataset.outcomes is None else BASELINES | {"volatility_only": VolatilityOutcome}
 
 
 def shares(y_N: Int64, w_N: Float64, classes: int) -> Float64:

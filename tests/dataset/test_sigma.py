@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bml.dataset.classes import class_scheme
 from bml.dataset.sigma import (
     DEFAULT,
     MIN_RETURNS,
@@ -202,3 +203,25 @@ def test_specs_are_read() -> None:
 def test_bad_specs_are_refused(params: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         sigma_spec(params)
+
+
+@pytest.mark.parametrize("method", ["fixed", "quantile", "volatility_scaled", "triple_barrier"])
+def test_every_class_scheme_takes_a_sigma(method: str) -> None:
+    assert class_scheme({"method": method}).sigma == DEFAULT
+    assert class_scheme({"method": method, "sigma_half_life_h": 24}).sigma == ewma(24.0)
+    given = {"method": "ewma", "half_lives_h": [3, 24]}
+    assert class_scheme({"method": method, "sigma": given, "allow_dead": True}).sigma == ewma(3.0, 24.0)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"sigma": {"method": "ewma"}, "sigma_half_life_h": 3}, "one of sigma and sigma_half_life_h"),
+        ({"sigma": 24}, "classes.sigma: expected a mapping"),
+        ({"sigma": {"span": 60}}, "did you mean 'span_s'"),
+        ({"allow_dead": 1}, "classes.allow_dead: expected true or false"),
+    ],
+)
+def test_bad_sigmas_of_classes_are_refused(params: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        class_scheme(params)

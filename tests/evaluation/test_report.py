@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from bml.dataset.dataset import Dataset
+from bml.dataset.labels import Outcomes
 from bml.evaluation import metrics, oracle
 from bml.evaluation.bootstrap import mean_interval
-from bml.evaluation.report import Report, evaluate
+from bml.evaluation.report import Report, _has_law, evaluate
 from bml.evaluation.result import INTERVAL_NOTE, Score, verdicts
 from bml.models.baselines import BASELINES as BASELINE_FAMILIES
 from bml.training import checkpoint, predict
@@ -231,6 +232,14 @@ def test_truth_gives_the_share_of_the_gap(
         nll_diff_lo=known.scores["volatility_only"].nll_diff_lo,
         nll_diff_hi=known.scores["volatility_only"].nll_diff_hi,
     )
+
+
+def test_the_truth_is_not_asked_for_labels_without_a_law(market: Dataset) -> None:
+    assert _has_law(market)
+    assert not _has_law(replace(market, labelling=({"smooth_s": 600.0, "classes": {"zero": "above"}},)))
+    assert not _has_law(replace(market, labelling=({"smooth_s": 0.0, "classes": {"zero": "own"}},)))
+    touched = Outcomes(touch_ns_N=market.index.label_stop_ns_N, run_up_N=market.vol_N, draw_down_N=market.vol_N)
+    assert not _has_law(replace(market, outcomes=touched))
 
 
 def test_without_calibration_the_model_is_the_raw_one(
