@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from dataset_market import SMALL, SYMBOLS, Market
 
+from bml.config import load
 from bml.dataset import samples
 from bml.dataset.calendar import time_features
 from bml.dataset.conditions import context_spec
@@ -320,3 +321,33 @@ def test_wrong_parameters_are_refused_before_any_file_is_read(
 
 def test_defaults_are_told_by_nothing_at_all() -> None:
     assert context_spec({}) == context_spec(None) == context_spec({"volatility_h": 24, "regime": {"trend_days": 14}})
+
+
+@pytest.mark.parametrize(
+    ("context", "fault"),
+    [
+        ("{volatilty_h: 3}", "stages.features.with.context.volatilty_h: unknown key, did you mean 'volatility_h'?"),
+        ("{regime: nope}", "stages.features.with.context.regime: should be a mapping, got 'nope'"),
+        ("{regime: {method: moon}}", "context.regime.method: should be 'thresholds', 'hmm' or 'none', got 'moon'"),
+        ("{volume_days: -1}", "stages.features.with.context: context.volume_days: expected a number of days"),
+        ("{volatility_h: 0.001}", "stages.features.with.context: context.volatility_h: 0.001 is not a whole number"),
+    ],
+)
+def test_a_configuration_tells_of_it_with_its_place(tmp_path: Path, context: str, fault: str) -> None:
+    text = (Path(__file__).parents[2] / "configs" / "demo.yaml").read_text()
+    path = tmp_path / "c.yaml"
+    path.write_text(text.replace("context_days: 14", f"context_days: 14\n      context: {context}"))
+    with pytest.raises(ConfigError) as told:
+        load(path)
+    assert fault in str(told.value)
+    assert "\n" not in str(told.value)  # one fault, told once
+
+
+@pytest.mark.parametrize(
+    "context", ["{}", "{regime: none}", "{volume_days: 0, regime: {method: hmm, memory_days: 30}}"]
+)
+def test_a_configuration_takes_what_it_should(tmp_path: Path, context: str) -> None:
+    text = (Path(__file__).parents[2] / "configs" / "demo.yaml").read_text()
+    path = tmp_path / "c.yaml"
+    path.write_text(text.replace("context_days: 14", f"context_days: 14\n      context: {context}"))
+    assert context_spec(load(path).features.params["context"]).volatility_h == 24

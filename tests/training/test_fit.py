@@ -77,8 +77,8 @@ def test_same_seed_same_losses_and_bytes_other_seed_others(market: Dataset, tmp_
 
 def test_stops_early_and_keeps_the_best(market: Dataset, tmp_path: Path) -> None:
     # a rate this high makes every later epoch worse
-    result = short(market, tmp_path, epochs=12, patience=2, learning_rate=0.3, max_batches=4)
-    assert len(result.history) == result.best_epoch + 2 < 12
+    result = short(market, tmp_path, epochs=40, patience=2, learning_rate=0.3, max_batches=4)
+    assert len(result.history) == result.best_epoch + 2 < 40
     assert result.best_nll == min(epoch["val_nll"] for epoch in result.history)
     assert checkpoint.describe(result.checkpoint).epoch == result.best_epoch
     assert checkpoint.describe(result.last).epoch == len(result.history)
