@@ -16,8 +16,9 @@ from pydantic import Field
 from bml.dataset.sampling import stride_by_horizon
 from bml.dataset.weights import uniqueness
 from bml.evaluation import calibration as temperatures
-from bml.evaluation import metrics, plots
+from bml.evaluation import metrics
 from bml.evaluation.bootstrap import MIN_BLOCKS, Interval, mean_interval
+from bml.evaluation.pictures import PICTURES, draw
 from bml.evaluation.result import MODEL, ClassScore, Report, Score, verdicts
 from bml.evaluation.scored import Block, Scored, choose
 from bml.openings import Opening
@@ -255,7 +256,7 @@ def _write(
     from bml.book.publish import publish
     from bml.training.checkpoint import publish_json
 
-    for name, data in _pictures(dataset, report, forecasts, history, rows, bins).items():
+    for name, data in draw(dataset, report, forecasts, history, rows, bins).items():
         publish(out / name, data)
     arrays = {f"proba_{name}_NC": proba_NC for name, proba_NC in forecasts.items()}
     index, buffer = dataset.index, io.BytesIO()
@@ -268,46 +269,6 @@ def _write(
     publish_json(out / "report.json", report.to_json())
     shown = {name: what for name, what in PICTURES.items() if name != "training.png" or history is not None}
     publish(out / "report.md", report.markdown(shown).encode())
-
-
-#: files and what they show
-PICTURES = {
-    "reliability.png": "Reliability of the likeliest class",
-    "confusion.png": "Confusion matrix, share of each row",
-    "class_shares.png": "Class shares per block",
-    "training.png": "Training curve",
-}
-
-
-def _pictures(
-    dataset: Dataset, report: Report, forecasts: Forecasts, history: dict[str, Any] | None, rows: Int64, bins: int
-) -> dict[str, bytes]:
-    y_N = dataset.index.y_N[rows]
-    curves = {}
-    for name in ("model_raw", MODEL):
-        if name in forecasts:
-            proba_NC = forecasts[name]
-            label = f"T = {report.temperature['T']:.2f}" if name == MODEL and report.temperature else "raw"
-            curves[label] = (proba_NC.max(axis=1), proba_NC.argmax(axis=1) == y_N)
-    count = f"n = {report.n:,}, n_eff = {report.n_eff:,.0f}"
-    bins = max(5, min(bins, int(report.n_eff) // 50))  # fewer labels a bin than that is a picture of noise
-    names = dataset.class_names
-    confusion_CC = metrics.confusion(forecasts[MODEL], y_N)
-    shares = {name: np.asarray(share_C) for name, share_C in dataset.class_shares.items()}
-    if report.block == "test":
-        shares["test"] = np.bincount(y_N, minlength=len(names)) / report.n
-    figures = {
-        "reliability.png": plots.reliability_diagram(
-            curves, bins=bins, title=f"Reliability, {report.block} block ({count})"
-        ),
-        "confusion.png": plots.confusion_matrix(
-            confusion_CC, names, title=f"Percent of row, {report.block} block ({count})"
-        ),
-        "class_shares.png": plots.class_shares(shares, names, title="Class shares per block"),
-    }
-    if history is not None:
-        figures["training.png"] = plots.training_curve(history["epochs"], history["best_epoch"], title="Training")
-    return {name: plots.png(figure) for name, figure in figures.items()}
 
 
 def _iso(dataset: Dataset, row: int) -> str:
