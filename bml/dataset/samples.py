@@ -15,7 +15,7 @@ from bml.dataset.calendar import fit_scale, time_features
 from bml.dataset.context import fit_scaler, moments_table
 from bml.dataset.dataset import Dataset as Dataset
 from bml.dataset.labels import ClassParams, ClassScheme, class_scheme
-from bml.dataset.rows import Arrays, collect, sample_index
+from bml.dataset.rows import Arrays, OnReasons, collect, sample_index
 from bml.dataset.series import Grid, Series, read_series
 from bml.dataset.splits import SplitParams, block_bounds, split_spec, train_span
 from bml.dataset.splits import split as split_blocks
@@ -76,6 +76,7 @@ def book_windows(
     max_stale_s: Positive | None = None,
     context_days: Annotated[int, Field(ge=0)] = 90,
     split: SplitParams | None = None,
+    on_reasons: OnReasons | None = None,
 ) -> Dataset:
     """Index every usable window of the configured days, with its label, class, split and context.
 
@@ -92,18 +93,26 @@ def book_windows(
     Reads mids, flags, ages and moments of all days, and of the book the rows that seem to repeat. Raises
     ConfigError (durations that are no multiple of the cadence, unknown symbols, bad classes or split), DataError
     (day files that do not fit) and GateError (an empty block, with the reasons its anchors were dropped).
+    ``on_reasons``: see :func:`bml.dataset.rows.collect`.
     """
-    grid = grid_of(cfg)
+    grid = _grid(cfg)
     _check(min_assets, max_filled, max_stale_s, context_days, len(cfg.data.symbols))
-    rule = window_rule(grid, window_h, stride_s, horizon_s, min_assets, max_filled, max_stale_s)
+    rule = WindowRule(
+        window_rows=_rows("window_h", window_h, 3600.0, grid.cadence_ns),
+        stride_rows=_rows("stride_s", stride_s, 1.0, grid.cadence_ns),
+        horizon_rows=_rows("horizon_s", horizon_s, 1.0, grid.cadence_ns),
+        min_assets=min_assets,
+        max_filled=max_filled,
+        max_stale_ms=_stale_ms(max_stale_s, horizon_s, grid),
+    )
     scheme, spec = class_scheme(classes), split_spec(split)
     bounds = block_bounds(cfg.data.start, cfg.data.stop, spec)
     train_days = (train_span(cfg.data.start, cfg.data.stop, split)[1] - cfg.data.start).days
     symbols = tuple(cfg.data.symbols)
-    codes = target_codes(symbols, targets or [cfg.data.reference], scheme)
+    codes = _codes(symbols, targets or [cfg.data.reference], scheme)
 
     series = read_series(store, symbols, grid)
-    found, drops = collect(series, codes, scheme, rule)
+    found, drops = collect(series, codes, scheme, rule, on_reasons)
     index = sample_index(series, found, rule, context_days)
     fold = split_blocks(index, bounds, embargo_ns=spec.embargo_ns)
     _require_all_blocks(fold, drops)
@@ -144,28 +153,10 @@ def book_windows(
     )
 
 
-def window_rule(
-    grid: Grid,
-    window_h: float,
-    stride_s: float,
-    horizon_s: float,
-    min_assets: int,
-    max_filled: float,
-    max_stale_s: float | None,
-) -> WindowRule:
-    """The rule of the parameters of :func:`book_windows` on its grid, or ConfigError."""
-    return WindowRule(
-        window_rows=_rows("window_h", window_h, 3600.0, grid.cadence_ns),
-        stride_rows=_rows("stride_s", stride_s, 1.0, grid.cadence_ns),
-        horizon_rows=_rows("horizon_s", horizon_s, 1.0, grid.cadence_ns),
-        min_assets=min_assets,
-        max_filled=max_filled,
-        max_stale_ms=_stale_ms(max_stale_s, horizon_s, grid),
-    )
+book_windows.__bml_injected__ = {"on_reasons"}  # type: ignore[attr-defined]
 
 
-def grid_of(cfg: Config) -> Grid:
-    """The grid of all configured days."""
+def _grid(cfg: Config) -> Grid:
     cadence_ns = round(cfg.data.cadence_s * NS_PER_S)
     if cadence_ns <= 0 or NS_PER_DAY % cadence_ns:
         raise ConfigError(f"data.cadence_s: {cfg.data.cadence_s:g} s does not divide a day; take 1, 5, 10, 60...")
@@ -204,7 +195,7 @@ def _rows(name: str, value: float, unit_s: float, cadence_ns: int) -> int:
     return length_ns // cadence_ns
 
 
-def target_codes(symbols: Sequence[str], targets: Sequence[str], scheme: ClassScheme) -> list[int]:
+def _codes(symbols: Sequence[str], targets: Sequence[str], scheme: ClassScheme) -> list[int]:
     """Places of the targets among the symbols, in the order of the symbols."""
     for where, names in (("targets", targets), ("classes.per_symbol", getattr(scheme, "per_symbol", {}))):
         for name in names:

@@ -23,7 +23,7 @@ from bml.dataset.dropped import KEPT, by_day
 from bml.dataset.samples import book_windows
 from bml.sources.synthetic import SyntheticSource
 from bml.tracking import NullTracker
-from bml.types import NS_PER_DAY, NS_PER_S, AlignedDay, ConfigError, Flag
+from bml.types import NS_PER_DAY, NS_PER_S, AlignedDay, ConfigError, Flag, GateError
 from bml.unattended import Choices
 from bml.worker import open_source
 
@@ -274,3 +274,13 @@ def test_windows_are_dropped_for_the_reasons_the_dataset_has(planted: Config) ->
         assert days_kept == dict(zip(kept.tolist(), counts.tolist(), strict=True))
     # at midnight the window is whole yet, but no label can end in a day without rows
     assert found["ETH"][ABSENT_DAY] == {"target_gap": 287, "label_invalid": 1}
+
+
+def test_reasons_are_told_where_no_window_is_left(planted: Config) -> None:
+    features = planted.features.model_copy(update={"params": planted.features.params | {"window_h": 71.0}})
+    cfg = planted.model_copy(update={"features": features})
+    with pytest.raises(GateError, match="no usable window"):
+        book_windows(cfg, day_store(cfg), **cfg.features.params)
+    for days in by_day(cfg, day_store(cfg)).values():
+        assert sum(counts.get(KEPT, 0) for counts in days.values()) == 0
+        assert days[dt.date(2024, 3, 1)] == {"history_short": 288}
