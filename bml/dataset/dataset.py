@@ -18,6 +18,7 @@ import numpy.typing as npt
 from bml.book.hdf5 import pack
 from bml.book.publish import publish
 from bml.book.store import DayStore
+from bml.dataset import describe
 from bml.dataset.calendar import CalendarScale
 from bml.dataset.context import Scaler
 from bml.dataset.series import Grid
@@ -138,8 +139,8 @@ class Dataset:
             "classes": list(self.class_names),
             "rows": {name: int(getattr(self.fold, name).shape[0]) for name in SPLITS},
             "n_eff": self.n_eff,
-            "by_symbol": _by_symbol(self),
-            "n_eff_by_class": _by_class(self),
+            "by_symbol": describe.by_symbol(self),
+            "n_eff_by_class": describe.by_class(self),
             "n_purged": self.fold.n_purged,
             "dropped": self.drop_reasons,
             "class_shares": self.class_shares,
@@ -178,28 +179,6 @@ class Dataset:
         if dataset.store_digest != store.digest:
             raise StoreError(f"{path}: was built from other day files; run bml train")
         return dataset
-
-
-def _by_symbol(dataset: Dataset) -> dict[str, dict[str, dict[str, float]]]:
-    """Target -> block -> rows and their effective number."""
-    out: dict[str, dict[str, dict[str, float]]] = {symbol: {} for symbol in dataset.targets}
-    for name, unique_R in dataset.uniqueness.items():
-        symbol_R = dataset.index.target_N[getattr(dataset.fold, name)]
-        for symbol in dataset.targets:
-            mine = symbol_R == dataset.symbols.index(symbol)
-            out[symbol][name] = {"rows": int(mine.sum()), "n_eff": float(unique_R[mine].sum())}
-    return out
-
-
-def _by_class(dataset: Dataset) -> dict[str, list[float]]:
-    """Block -> effective number of each class; they sum to that of the block."""
-    n_classes = len(dataset.class_names)
-    return {
-        name: np.bincount(
-            dataset.index.y_N[getattr(dataset.fold, name)], weights=unique_R, minlength=n_classes
-        ).tolist()
-        for name, unique_R in dataset.uniqueness.items()
-    }
 
 
 _NESTED = {"index": SampleIndex, "fold": Fold, "scaler": Scaler, "calendar": CalendarScale, "grid": Grid}

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bml.types import SPLITS
+
+if TYPE_CHECKING:
+    from bml.dataset.dataset import Dataset
 
 
 def table(summary: dict[str, Any]) -> str:
@@ -40,6 +45,26 @@ def counts(summary: dict[str, Any]) -> dict[str, float]:
         for split, one in blocks.items():
             out |= {f"{symbol}.n_{split}": float(one["rows"]), f"{symbol}.n_eff_{split}": float(one["n_eff"])}
     return out
+
+
+def by_symbol(dataset: Dataset) -> dict[str, dict[str, dict[str, float]]]:
+    """Target -> block -> rows and their effective number."""
+    out: dict[str, dict[str, dict[str, float]]] = {symbol: {} for symbol in dataset.targets}
+    for name, unique_R in dataset.uniqueness.items():
+        code_R = dataset.index.target_N[getattr(dataset.fold, name)]
+        for symbol in dataset.targets:
+            mine = code_R == dataset.symbols.index(symbol)
+            out[symbol][name] = {"rows": int(mine.sum()), "n_eff": float(unique_R[mine].sum())}
+    return out
+
+
+def by_class(dataset: Dataset) -> dict[str, list[float]]:
+    """Block -> effective number of each class; they sum to that of the block."""
+    n_classes = len(dataset.class_names)
+    return {
+        name: np.bincount(dataset.index.y_N[getattr(dataset.fold, name)], unique_R, n_classes).tolist()
+        for name, unique_R in dataset.uniqueness.items()
+    }
 
 
 def _line(head: str, cells: Any) -> str:
