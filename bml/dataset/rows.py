@@ -46,9 +46,9 @@ def collect(
         reason_N = first_reasons(series, rows_N, a, known_N, ungapped_NA, fresh_NA, rule)
         symbol = series.symbols[a]
         drops[symbol] = {name: int((reason_N == k).sum()) for k, name in enumerate(REASONS)}
+        kept = reason_N < 0
         if on_reasons is not None:
             on_reasons(series.symbols[a], rows_N, reason_N)
-        kept = reason_N < 0
         part = _labelled(series, a, symbol, scheme, rule, rows_N[kept], sigma_T, vol_T)
         parts.append(part | {"present_NA": (ungapped_NA & fresh_NA)[kept]})
     columns = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}

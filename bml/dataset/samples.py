@@ -145,7 +145,7 @@ def book_windows(
         last_y_N=found["last_y_N"],
         drop_reasons=drops,
         class_shares=_class_shares(index, fold, len(scheme.names)),
-        n_eff={name: float(unique_R.sum()) for name, unique_R in block_uniqueness(index, fold).items()},
+        n_eff=_effective(index, fold),
         notes=(*_notes(index, fold, scheme, series), *_carried(found)),
         store_digest=store.digest,
         store=store,
@@ -224,6 +224,11 @@ def _require_all_blocks(fold: Fold, drops: Mapping[str, Mapping[str, int]]) -> N
 def _class_shares(index: SampleIndex, fold: Fold, n_classes: int) -> dict[str, list[float]]:
     counts = {name: np.bincount(index.y_N[getattr(fold, name)], minlength=n_classes) for name in SPLITS}
     return {name: (count / count.sum()).tolist() for name, count in counts.items()}
+
+
+def _effective(index: SampleIndex, fold: Fold) -> dict[str, float]:
+    """Sum of average uniqueness per block; labels overlap within a target, so targets are counted apart."""
+    return {name: float(unique_R.sum()) for name, unique_R in block_uniqueness(index, fold).items()}
 
 
 def _notes(index: SampleIndex, fold: Fold, scheme: ClassScheme, series: Series) -> tuple[str, ...]:
