@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from bml import config, learned, pipeline
-from bml.book import coverage, rolling
+from bml.book import coverage, records, rolling
 from bml.book.coverage import DEFECTS, DayCoverage, Ledger, State
 from bml.book.days import store_digest
 from bml.book.store import DayFile, DayStore
@@ -208,6 +208,8 @@ def test_files_that_are_not_there_are_absent(copy: Config) -> None:
     assert coverage.of_store(copy.store.root) == ledger  # the other symbol has the first day
     share = coverage.by_symbol(ledger)["BTC"]
     assert (share["absent"], share["missing"] > 2 * 4320, share["rows"]) == (2, True, 3 * 4320)
+    records.fail(store, "BTC", dt.date(2024, 3, 2), "the source broke off")
+    assert of(ledger_of(copy), "BTC", dt.date(2024, 3, 2)).problem == "failed: the source broke off"
     store.path("ETH", dt.date(2024, 3, 1)).unlink()
     assert coverage.of_store(copy.store.root).start == dt.date(2024, 3, 2)
 
