@@ -63,7 +63,7 @@ def coverage(
     ledger = ledgers.of_store(root, verify=verify) if cfg is None else _of(cfg, verify)
     reasons = _reasons(cfg, ledger)
     document = words.document(ledger, reasons, events=events)
-    print_text = words.text(ledger, reasons, events=events, worst=WORST)
+    told = words.text(ledger, reasons, events=events, worst=WORST)
     if plot is not None:
         from bml.cli.coverage_picture import save_picture
 
@@ -73,7 +73,7 @@ def coverage(
     if json:
         options.print_json(document)
     else:
-        print(print_text)
+        print(told)
     _track(cfg, root, ledger, document, plot)
     for reason in ledger.damaged.values():
         exits.say(f"damaged: {reason}")

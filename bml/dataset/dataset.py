@@ -18,13 +18,13 @@ import numpy.typing as npt
 from bml.book.hdf5 import pack
 from bml.book.publish import publish
 from bml.book.store import DayStore
+from bml.dataset import describe
 from bml.dataset.calendar import CalendarScale
 from bml.dataset.context import Scaler
-from bml.dataset.describe import by_regime
 from bml.dataset.labels import MoreLabels, Outcomes
 from bml.dataset.series import Grid
 from bml.dataset.weights import block_uniqueness
-from bml.types import DEVELOPMENT, FIELDS, SPLITS, Float32, Float64, Fold, Int64, SampleIndex, StoreError
+from bml.types import FIELDS, SPLITS, Float32, Float64, Fold, Int64, SampleIndex, StoreError
 
 SCHEMA = "bml.dataset/4"
 
@@ -151,13 +151,15 @@ class Dataset:
             "labelling": list(self.labelling),
             "rows": {name: int(getattr(self.fold, name).shape[0]) for name in SPLITS},
             "n_eff": self.n_eff,
-            "by_symbol": _by_symbol(self),
-            "n_eff_by_class": _by_class(self),
+            "by_symbol": describe.by_symbol(self),
+            "n_eff_by_class": describe.by_class(self),
             "n_purged": self.fold.n_purged,
             "dropped": self.drop_reasons,
             "class_shares": self.class_shares,
             "lookbacks": self.lookbacks,
-            "regimes": by_regime(self.index, self.fold, self.regime_N, self.regime_names, len(self.class_names)),
+            "regimes": describe.by_regime(
+                self.index, self.fold, self.regime_N, self.regime_names, len(self.class_names)
+            ),
             "shape": self.shape,
             "notes": list(self.notes),
         }
@@ -192,28 +194,6 @@ class Dataset:
         if dataset.store_digest != store.digest:
             raise StoreError(f"{path}: was built from other day files; run bml train")
         return dataset
-
-
-def _by_symbol(dataset: Dataset) -> dict[str, dict[str, dict[str, float]]]:
-    """Target -> block -> rows and their effective number."""
-    out: dict[str, dict[str, dict[str, float]]] = {symbol: {} for symbol in dataset.targets}
-    for name, unique_R in dataset.uniqueness.items():
-        symbol_R = dataset.index.target_N[getattr(dataset.fold, name)]
-        for symbol in dataset.targets:
-            mine = symbol_R == dataset.symbols.index(symbol)
-            out[symbol][name] = {"rows": int(mine.sum()), "n_eff": float(unique_R[mine].sum())}
-    return out
-
-
-def _by_class(dataset: Dataset) -> dict[str, list[float]]:
-    """Block -> effective number of each class, which sum to that of the block; the test block's are for its report."""
-    n_classes = len(dataset.class_names)
-    return {
-        name: np.bincount(
-            dataset.index.y_N[getattr(dataset.fold, name)], weights=dataset.uniqueness[name], minlength=n_classes
-        ).tolist()
-        for name in DEVELOPMENT
-    }
 
 
 _NESTED = {"index": SampleIndex, "fold": Fold, "scaler": Scaler, "calendar": CalendarScale, "grid": Grid,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bml.dataset.weights import uniqueness
 from bml.types import DEVELOPMENT, SPLITS, Fold, Int64, SampleIndex
+
+if TYPE_CHECKING:
+    from bml.dataset.dataset import Dataset
 
 
 def table(summary: dict[str, Any]) -> str:
@@ -74,6 +77,26 @@ def counts(summary: dict[str, Any]) -> dict[str, float]:
         for split, one in blocks.items():
             out |= {f"{symbol}.n_{split}": float(one["rows"]), f"{symbol}.n_eff_{split}": float(one["n_eff"])}
     return out
+
+
+def by_symbol(dataset: Dataset) -> dict[str, dict[str, dict[str, float]]]:
+    """Target -> block -> rows and their effective number."""
+    out: dict[str, dict[str, dict[str, float]]] = {symbol: {} for symbol in dataset.targets}
+    for name, unique_R in dataset.uniqueness.items():
+        code_R = dataset.index.target_N[getattr(dataset.fold, name)]
+        for symbol in dataset.targets:
+            mine = code_R == dataset.symbols.index(symbol)
+            out[symbol][name] = {"rows": int(mine.sum()), "n_eff": float(unique_R[mine].sum())}
+    return out
+
+
+def by_class(dataset: Dataset) -> dict[str, list[float]]:
+    """Block -> effective number of each class, which sum to that of the block; the test block's are for its report."""
+    n_classes = len(dataset.class_names)
+    return {
+        name: np.bincount(dataset.index.y_N[getattr(dataset.fold, name)], dataset.uniqueness[name], n_classes).tolist()
+        for name in DEVELOPMENT
+    }
 
 
 def _line(head: str, cells: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,19 +29,30 @@ from bml.types import NS_PER_S, Flag, Float64, Int32, Int64, SampleIndex
 BLEND = ewma(3.0, 24.0)
 
 Arrays = dict[str, Any]
+OnReasons = Callable[[str, Int64, Int64], None]
 
 
 def collect(
-    series: Series, codes: Sequence[int], scheme: ClassScheme, rule: WindowRule
+    series: Series, codes: Sequence[int], scheme: ClassScheme, rule: WindowRule, on_reasons: OnReasons | None = None
 ) -> tuple[Arrays, dict[str, dict[str, int]]]:
-    """Columns of all kept anchors of all targets, by anchor then target, and the dropped ones per target."""
+    """Columns of all kept anchors of all targets, by anchor then target, and the dropped ones per target.
+
+    ``on_reasons`` is told, per target, every row that was tried and the index of its reason in ``REASONS``, -1: kept.
+    """
     rows_N = candidate_rows(series.grid.n_rows, rule)
     ungapped_NA, fresh_NA = presence(series, rows_N, rule)
     parts: list[Arrays] = []
     drops: dict[str, dict[str, int]] = {}
     for a in codes:
-        reason_N, sigma_N, vol_N, label = _judged(series, rows_N, a, scheme, ungapped_NA, fresh_NA, rule)
+        sigma_N = volatility(series, a, scheme.sigma, rule.horizon_rows)[rows_N]
+        vol_N = volatility(series, a, BLEND, rule.horizon_rows)[rows_N]
+        known_N: Bools = (sigma_N > 0) & (vol_N > 0)
+        label = label_at(series, a, scheme, rule, rows_N, sigma_N, rule.horizon_rows)
+        label_N = np.isfinite(label["return_N"])
+        reason_N = first_reasons(series, rows_N, a, known_N, label_N, ungapped_NA, fresh_NA, rule)
         drops[series.symbols[a]] = {name: int((reason_N == k).sum()) for k, name in enumerate(REASONS)}
+        if on_reasons is not None:
+            on_reasons(series.symbols[a], rows_N, reason_N)
         kept = reason_N < 0
         part = {key: value[kept] for key, value in label.items()} | {"vol_N": vol_N[kept], "sigma_N": sigma_N[kept]}
         stop_N = label.get("touch_row_N", rows_N + rule.horizon_rows)
@@ -52,25 +63,6 @@ def collect(
     columns = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     order = np.lexsort((columns["target_N"], columns["row_N"]))
     return {key: value[order] for key, value in columns.items()}, drops
-
-
-def reasons(series: Series, codes: Sequence[int], scheme: ClassScheme, rule: WindowRule) -> tuple[Int64, list[Int64]]:
-    """Every row tried as an anchor and, per target, the index of its reason in ``REASONS``, -1 where it is kept."""
-    rows_N = candidate_rows(series.grid.n_rows, rule)
-    present = presence(series, rows_N, rule)
-    return rows_N, [_judged(series, rows_N, a, scheme, *present, rule)[0] for a in codes]
-
-
-def _judged(
-    series: Series, rows_N: Int64, a: int, scheme: ClassScheme, ungapped_NA: Bools, fresh_NA: Bools, rule: WindowRule
-) -> tuple[Int64, Float64, Float64, Arrays]:
-    """The reasons of one target, its two volatilities and its labels."""
-    sigma_N = volatility(series, a, scheme.sigma, rule.horizon_rows)[rows_N]
-    vol_N = volatility(series, a, BLEND, rule.horizon_rows)[rows_N]
-    known_N: Bools = (sigma_N > 0) & (vol_N > 0)
-    label = label_at(series, a, scheme, rule, rows_N, sigma_N, rule.horizon_rows)
-    label_N = np.isfinite(label["return_N"])
-    return first_reasons(series, rows_N, a, known_N, label_N, ungapped_NA, fresh_NA, rule), sigma_N, vol_N, label
 
 
 def label_at(

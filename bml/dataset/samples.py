@@ -19,7 +19,17 @@ from bml.dataset.context import fit_scaler, moments_table
 from bml.dataset.dataset import Dataset as Dataset
 from bml.dataset.labels import assign, assign_known
 from bml.dataset.regime import REGIMES
-from bml.dataset.rows import BLEND, Arrays, classify, collect, described, more_labels, outcomes_of, sample_index
+from bml.dataset.rows import (
+    BLEND,
+    Arrays,
+    OnReasons,
+    classify,
+    collect,
+    described,
+    more_labels,
+    outcomes_of,
+    sample_index,
+)
 from bml.dataset.series import Grid, Series, read_series
 from bml.dataset.splits import SplitParams, block_bounds, split_spec, train_span
 from bml.dataset.splits import split as split_blocks
@@ -97,6 +107,7 @@ def book_windows(
     context_days: Annotated[int, Field(ge=0)] = 90,
     context: Context = None,
     split: SplitParams | None = None,
+    on_reasons: OnReasons | None = None,
 ) -> Dataset:
     """Index every usable window of the configured days, with its label, class, split and context.
 
@@ -117,24 +128,32 @@ def book_windows(
     Reads mids, flags, ages and moments of all days, and of the book the rows that seem to repeat. Raises
     ConfigError (durations that are no multiple of the cadence, unknown symbols, bad classes or split), DataError
     (day files that do not fit) and GateError (an empty block, with the reasons its anchors were dropped).
+    ``on_reasons``: see :func:`bml.dataset.rows.collect`.
     """
-    grid = grid_of(cfg)
+    grid = _grid(cfg)
     _check(min_assets, max_filled, max_stale_s, context_days, len(cfg.data.symbols))
-    rule = window_rule(
-        grid, window_h=window_h, stride_s=stride_s, horizon_s=horizon_s, label_horizon_s=label_horizon_s, label=label,
-        smooth_s=smooth_s, min_assets=min_assets, max_filled=max_filled, max_stale_s=max_stale_s,
-    )  # fmt: skip
+    horizon_rows, more_rows, smooth_rows = label_rows(horizon_s, label_horizon_s, label, smooth_s, grid.cadence_ns)
+    rule = WindowRule(
+        window_rows=whole_rows("window_h", window_h, 3600.0, grid.cadence_ns),
+        stride_rows=whole_rows("stride_s", stride_s, 1.0, grid.cadence_ns),
+        horizon_rows=horizon_rows,
+        min_assets=min_assets,
+        max_filled=max_filled,
+        max_stale_ms=_stale_ms(max_stale_s, horizon_rows, grid),
+        smooth_rows=smooth_rows,
+        more_rows=more_rows,
+    )
     scheme, spec, wanted = class_scheme(classes), split_spec(split), context_spec(context)
-    if isinstance(scheme, TripleBarrier) and rule.smooth_rows:
+    if isinstance(scheme, TripleBarrier) and smooth_rows:
         raise ConfigError(f"label: {_NO_MEAN}")
     reach = lookbacks(grid, rule, wanted, context_days, sigmas=(scheme.sigma, BLEND))
     bounds = block_bounds(cfg.data.start, cfg.data.stop, spec)
     train_days = (train_span(cfg.data.start, cfg.data.stop, split)[1] - cfg.data.start).days
     symbols = tuple(cfg.data.symbols)
-    codes = target_codes(symbols, targets or [cfg.data.reference], scheme)
+    codes = _codes(symbols, targets or [cfg.data.reference], scheme)
 
     series = read_series(store, symbols, grid)
-    found, drops = collect(series, codes, scheme, rule)
+    found, drops = collect(series, codes, scheme, rule, on_reasons)
     index = sample_index(series, found, rule, reach)
     fold = split_blocks(index, bounds, embargo_ns=spec.embargo_ns)
     _require_all_blocks(fold, drops)
@@ -173,7 +192,7 @@ def book_windows(
         labelling=described(rule, grid, (scheme, *more_schemes)),
         drop_reasons=drops,
         class_shares=_class_shares(index, fold, len(scheme.names)),
-        n_eff={name: float(unique_R.sum()) for name, unique_R in block_uniqueness(index, fold).items()},
+        n_eff=_effective(index, fold),
         notes=(
             *_notes(index, fold, scheme, series),
             *_carried(found),
@@ -190,35 +209,10 @@ def book_windows(
     )
 
 
-def window_rule(
-    grid: Grid,
-    *,
-    window_h: float,
-    stride_s: float,
-    horizon_s: float | list[float],
-    label_horizon_s: float | None,
-    label: str,
-    smooth_s: float | None,
-    min_assets: int,
-    max_filled: float,
-    max_stale_s: float | None,
-) -> WindowRule:
-    """The rule of the parameters of :func:`book_windows` on its grid, or ConfigError."""
-    horizon_rows, more_rows, smooth_rows = label_rows(horizon_s, label_horizon_s, label, smooth_s, grid.cadence_ns)
-    return WindowRule(
-        window_rows=whole_rows("window_h", window_h, 3600.0, grid.cadence_ns),
-        stride_rows=whole_rows("stride_s", stride_s, 1.0, grid.cadence_ns),
-        horizon_rows=horizon_rows,
-        min_assets=min_assets,
-        max_filled=max_filled,
-        max_stale_ms=_stale_ms(max_stale_s, horizon_rows, grid),
-        smooth_rows=smooth_rows,
-        more_rows=more_rows,
-    )
+book_windows.__bml_injected__ = {"on_reasons"}  # type: ignore[attr-defined]
 
 
-def grid_of(cfg: Config) -> Grid:
-    """The grid of all configured days."""
+def _grid(cfg: Config) -> Grid:
     cadence_ns = round(cfg.data.cadence_s * NS_PER_S)
     if cadence_ns <= 0 or NS_PER_DAY % cadence_ns:
         raise ConfigError(f"data.cadence_s: {cfg.data.cadence_s:g} s does not divide a day; take 1, 5, 10, 60...")
@@ -248,7 +242,7 @@ def _stale_ms(max_stale_s: float | None, horizon_rows: int, grid: Grid) -> int:
     return math.floor(limit_s * 1e3 + 1e-6)
 
 
-def target_codes(symbols: Sequence[str], targets: Sequence[str], scheme: ClassScheme) -> list[int]:
+def _codes(symbols: Sequence[str], targets: Sequence[str], scheme: ClassScheme) -> list[int]:
     """Places of the targets among the symbols, in the order of the symbols."""
     for where, names in (("targets", targets), ("classes.per_symbol", getattr(scheme, "per_symbol", {}))):
         for name in names:
@@ -278,6 +272,11 @@ def _class_shares(index: SampleIndex, fold: Fold, n_classes: int) -> dict[str, l
     """Per block; the test block's are for its report."""
     counts = {name: np.bincount(index.y_N[getattr(fold, name)], minlength=n_classes) for name in DEVELOPMENT}
     return {name: (count / count.sum()).tolist() for name, count in counts.items()}
+
+
+def _effective(index: SampleIndex, fold: Fold) -> dict[str, float]:
+    """Sum of average uniqueness per block; labels overlap within a target, so targets are counted apart."""
+    return {name: float(unique_R.sum()) for name, unique_R in block_uniqueness(index, fold).items()}
 
 
 def _notes(index: SampleIndex, fold: Fold, scheme: ClassScheme, series: Series) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from bml import config, learned, pipeline
-from bml.book import coverage, rolling
+from bml.book import coverage, records, rolling
 from bml.book.coverage import DEFECTS, DayCoverage, Ledger, State
 from bml.book.days import store_digest
 from bml.book.store import DayFile, DayStore
@@ -23,7 +23,7 @@ from bml.dataset.dropped import KEPT, by_day
 from bml.dataset.samples import book_windows
 from bml.sources.synthetic import SyntheticSource
 from bml.tracking import NullTracker
-from bml.types import NS_PER_DAY, NS_PER_S, AlignedDay, ConfigError, Flag
+from bml.types import NS_PER_DAY, NS_PER_S, AlignedDay, ConfigError, Flag, GateError
 from bml.unattended import Choices
 from bml.worker import open_source
 
@@ -208,6 +208,8 @@ def test_files_that_are_not_there_are_absent(copy: Config) -> None:
     assert coverage.of_store(copy.store.root) == ledger  # the other symbol has the first day
     share = coverage.by_symbol(ledger)["BTC"]
     assert (share["absent"], share["missing"] > 2 * 4320, share["rows"]) == (2, True, 3 * 4320)
+    records.fail(store, "BTC", dt.date(2024, 3, 2), "the source broke off")
+    assert of(ledger_of(copy), "BTC", dt.date(2024, 3, 2)).problem == "failed: the source broke off"
     store.path("ETH", dt.date(2024, 3, 1)).unlink()
     assert coverage.of_store(copy.store.root).start == dt.date(2024, 3, 2)
 
@@ -274,3 +276,13 @@ def test_windows_are_dropped_for_the_reasons_the_dataset_has(planted: Config) ->
         assert days_kept == dict(zip(kept.tolist(), counts.tolist(), strict=True))
     # at midnight the window is whole yet, but no label can end in a day without rows
     assert found["ETH"][ABSENT_DAY] == {"target_gap": 287, "label_invalid": 1}
+
+
+def test_reasons_are_told_where_no_window_is_left(planted: Config) -> None:
+    features = planted.features.model_copy(update={"params": planted.features.params | {"window_h": 71.0}})
+    cfg = planted.model_copy(update={"features": features})
+    with pytest.raises(GateError, match="no usable window"):
+        book_windows(cfg, day_store(cfg), **cfg.features.params)
+    for days in by_day(cfg, day_store(cfg)).values():
+        assert sum(counts.get(KEPT, 0) for counts in days.values()) == 0
+        assert days[dt.date(2024, 3, 1)] == {"history_short": 288}
