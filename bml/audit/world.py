@@ -1,0 +1,110 @@
+"""Worlds that share a past: the real rows up to a moment, none for a while, scrambled ones from then on."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from bml.audit.scramble import Scramble, scrambled, taken
+from bml.sources.base import Source
+from bml.types import NS_PER_DAY, DepthRows
+
+#: scrambled days kept: moments are visited in order of time, so the next ones need the same
+KEPT_DAYS = 16
+
+#: symbol, start_ns, stop_ns of a read
+Read = tuple[str, int, int]
+
+#: names the rows of a range: equal keys are equal rows
+Key = str | tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class World:
+    """Real up to and with ``cut_ns``, silent for ``silence_ns``, scrambled afterwards; without a cut real for ever."""
+
+    cut_ns: int | None = None
+    silence_ns: int = 0
+
+    def key(self, read: Read) -> Key:
+        """What the rows of the read are: those of the real world, all scrambled ones, or of this world alone."""
+        _, start_ns, stop_ns = read
+        if self.cut_ns is None or stop_ns - 1 <= self.cut_ns:
+            return "real"
+        return "scrambled" if start_ns > self.cut_ns + self.silence_ns else (self.cut_ns, self.silence_ns)
+
+
+REAL = World()
+
+
+class WorldSource:
+    """A source (:class:`bml.sources.base.Source`) of the rows of ``world``, over a real one that stays open.
+
+    ``reads`` are those since :meth:`enter`. It hands out rows, never placed books: bml makes the same days of both.
+    """
+
+    def __init__(self, source: Source, scramble: Scramble) -> None:
+        self._source, self._scramble = source, scramble
+        self._days: OrderedDict[tuple[str, int], DepthRows] = OrderedDict()
+        self.world = REAL
+        self.reads: list[Read] = []
+
+    def enter(self, world: World) -> None:
+        """Go to another world; the reads so far are forgotten."""
+        self.world, self.reads = world, []
+
+    def read(self, symbol: str, start_ns: int, stop_ns: int) -> DepthRows:
+        """Rows with ``start_ns <= ts < stop_ns`` as they are in this world."""
+        self.reads.append((symbol, start_ns, stop_ns))
+        real = self._source.read(symbol, start_ns, stop_ns)
+        cut_ns = self.world.cut_ns
+        if cut_ns is None or stop_ns - 1 <= cut_ns:
+            return real
+        past = taken(real, real.ts_ns_N <= cut_ns)
+        if real.superseded_ns_N is not None:
+            past = replace(past, superseded_ns_N=real.superseded_ns_N[real.superseded_ns_N <= cut_ns])
+        parts = [past]
+        after_ns = max(start_ns, cut_ns + self.world.silence_ns + 1)
+        for day in range(after_ns // NS_PER_DAY, -(-stop_ns // NS_PER_DAY)):
+            rows = self._day(symbol, day)
+            parts.append(taken(rows, (rows.ts_ns_N >= after_ns) & (rows.ts_ns_N < stop_ns)))
+        return _joined(past, parts)
+
+    def describe(self) -> dict[str, str | int | float]:
+        return self._source.describe()
+
+    def __enter__(self) -> Self:
+        self._source.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._source.__exit__(kind, error, trace)
+
+    def _day(self, symbol: str, day: int) -> DepthRows:
+        """The scrambled rows of a whole UTC day, counted from 1970."""
+        if (symbol, day) not in self._days:
+            start_ns = day * NS_PER_DAY
+            real = self._source.read(symbol, start_ns, start_ns + NS_PER_DAY)
+            self._days[symbol, day] = scrambled(real, self._scramble)
+            if len(self._days) > KEPT_DAYS:
+                self._days.popitem(last=False)
+        self._days.move_to_end((symbol, day))
+        return self._days[symbol, day]
+
+
+def _joined(first: DepthRows, parts: list[DepthRows]) -> DepthRows:
+    """The rows of all parts one after the other, described as ``first`` is."""
+
+    def column(name: str) -> np.ndarray | None:
+        found = [getattr(part, name) for part in parts if part.n_rows or part is first]
+        return None if found[0] is None else np.concatenate(found)
+
+    columns = zip(*(part.columns for part in parts), strict=True)
+    names = ("ts_ns_N", "level_N", "side_N", "batch_N", "sequence_N")
+    return replace(first, columns=tuple(map(np.concatenate, columns)), **{name: column(name) for name in names})
