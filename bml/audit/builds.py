@@ -76,7 +76,7 @@ class Builds:
 
     def forget(self, world: World) -> None:
         """Remove the days no other world can have."""
-        own = (world.cut_ns, world.silence_ns)
+        own = (world.cut_ns, world.spell_ns, world.spell)
         for key, entries in self._known.items():
             kept = [entry for entry in entries if all(told != own for _, told in entry[0])]
             for reads, built in entries:

@@ -8,25 +8,24 @@ from itertools import cycle
 import numpy as np
 
 from bml.audit.replay import Replay
-from bml.audit.world import World
+from bml.audit.world import SPELLS, Spell, World
 from bml.types import NS_PER_DAY, SPLITS, Flag, Int64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class Cut:
-    """The world is real up to and with ``at_ns``; ``kind`` says why there, and nothing comes for ``silence_ns``."""
+    """The world is real up to and with ``at_ns``, then a spell comes; ``kind`` says why there."""
 
     at_ns: int
-    silence_ns: int
     kind: str
+    spell: Spell
 
-    @property
-    def world(self) -> World:
-        return World(cut_ns=self.at_ns, silence_ns=self.silence_ns)
+    def world(self, spell_ns: int) -> World:
+        return World(cut_ns=self.at_ns, spell_ns=spell_ns, spell=self.spell)
 
 
-def choose(replay: Replay, number: int, seed: int, silence_ns: int) -> list[Cut]:
-    """``number`` different moments in order of time; every other one is followed by a silence. Depends on the seed.
+def choose(replay: Replay, number: int, seed: int) -> list[Cut]:
+    """``number`` different moments in order of time, a third of them with each spell. Depends on the seed.
 
     Up to half of them are the first and last moments of the data, the borders of blocks and of the learning span with
     a row before and after, and a midnight. The others are drawn in turn from: any nanosecond, an anchor, the end of a
@@ -46,14 +45,14 @@ def choose(replay: Replay, number: int, seed: int, silence_ns: int) -> list[Cut]
         if start_ns <= drawn < stop_ns:
             found.setdefault(drawn, kind)
     times = sorted(found)[:number]
-    silent = rng.permutation(len(times)) % 2 == 1
+    spells = rng.permutation(len(times)) % len(SPELLS)
     return [
-        Cut(at_ns=at_ns, silence_ns=silence_ns if is_silent else 0, kind=found[at_ns])
-        for at_ns, is_silent in zip(times, silent.tolist(), strict=True)
+        Cut(at_ns=at_ns, kind=found[at_ns], spell=SPELLS[spell])
+        for at_ns, spell in zip(times, spells.tolist(), strict=True)
     ]
 
 
-def telling(replay: Replay, number: int, seed: int, silence_ns: int) -> list[Cut]:
+def telling(replay: Replay, number: int, seed: int) -> list[Cut]:
     """Moments at which planted leaks show: anchors, label ends and old rows, most after the training block."""
     rng = np.random.default_rng([seed, 2])
     out: list[Cut] = []
@@ -64,7 +63,7 @@ def telling(replay: Replay, number: int, seed: int, silence_ns: int) -> list[Cut
         for kind, pool in from_.items():
             if pool.shape[0]:
                 at_ns = int(pool[rng.integers(pool.shape[0])])
-                out.append(Cut(at_ns=at_ns, silence_ns=silence_ns * (k % 2), kind=kind))
+                out.append(Cut(at_ns=at_ns, kind=kind, spell=SPELLS[(k + 2) % len(SPELLS)]))
     return out
 
 

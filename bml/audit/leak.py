@@ -83,9 +83,9 @@ def audit(
         done = phase("real world", 1)
         replay = Replay(cfg, worlds, Builds(cfg, worlds, Path(folder) / "days"))
         done("")
-        chosen, tally = moments.choose(replay, cuts, seed, scramble.gap_ns), Tally()
+        chosen, tally = moments.choose(replay, cuts, seed), Tally()
         done = phase("cuts", len(chosen))
-        counted = _visit(replay, chosen, tally, done)
+        counted = _visit(replay, chosen, tally, scramble.gap_ns, done)
         planted = []
         if self_test:
             done = phase("planted leaks", len(LEAKS))
@@ -106,21 +106,22 @@ def audit(
     )
 
 
-def _visit(replay: Replay, chosen: list[Cut], tally: Tally, done: Tell) -> list[tuple[Cut, int, int]]:
+def _visit(replay: Replay, chosen: list[Cut], tally: Tally, spell_ns: int, done: Tell) -> list[tuple[Cut, int, int]]:
     comparison, counted = Comparison(replay, tally), []
     for cut in chosen:
         compared, differing = tally.compared, tally.differing
-        comparison.at(replay.run(cut.world))
-        replay.builds.forget(cut.world)
+        world = cut.world(spell_ns)
+        comparison.at(replay.run(world))
+        replay.builds.forget(world)
         counted.append((cut, tally.compared - compared, tally.differing - differing))
         done(f"{tally.differing} bytes differ" if tally.differing else "")
     return counted
 
 
-def _tried(replay: Replay, leak: Leak, worlds: WorldSource, folder: Path, seed: int, silence_ns: int) -> Caught:
+def _tried(replay: Replay, leak: Leak, worlds: WorldSource, folder: Path, seed: int, spell_ns: int) -> Caught:
     """The audit with a leak planted, until it shows."""
     clean = {check.name for check in checks(replay.real.dataset) if not check.broken}
-    chosen = moments.telling(replay, TELLING, seed, silence_ns)
+    chosen = moments.telling(replay, TELLING, seed)
     with leak.plant():
         builds = Builds(replay.cfg, worlds, folder / leak.name) if leak.rebuilds else replay.builds
         planted = Replay(replay.cfg, worlds, builds)
@@ -130,8 +131,9 @@ def _tried(replay: Replay, leak: Leak, worlds: WorldSource, folder: Path, seed: 
         tally = Tally()
         comparison = Comparison(planted, tally)
         for number, cut in enumerate(chosen, 1):
-            comparison.at(planted.run(cut.world))
-            builds.forget(cut.world)
+            world = cut.world(spell_ns)
+            comparison.at(planted.run(world))
+            builds.forget(world)
             if tally.findings:
                 return Caught(leak=leak.name, by=_first(tally.findings).field, cuts=number)
     return Caught(leak=leak.name, by="", cuts=len(chosen))

@@ -15,7 +15,7 @@ import numpy as np
 from bml.audit.swap import swapped
 from bml.book.days import days_between
 from bml.dataset.labels import assign
-from bml.types import NS_PER_DAY, SPLITS, AlignedDay, Flag, Fold, Int64
+from bml.types import NS_PER_DAY, SPLITS, AlignedDay, Flag, Float64, Fold, Int64
 
 #: places of functions that leaks replace
 SAMPLES, ROWS, DAYS = "bml.dataset.samples", "bml.dataset.rows", "bml.book.days"
@@ -86,7 +86,11 @@ def _back_filled(real: Any) -> Any:
 
 @_leak("label off by one row", ROWS, "log_return")
 def _off_by_one(real: Any) -> Any:
-    return lambda mid_T, steps: real(mid_T, steps + 1) if mid_T.shape[0] > steps + 1 else real(mid_T, steps)
+    def log_return(mid_T: Float64, steps: int) -> Float64:
+        right_T, wrong_T = real(mid_T, steps), real(mid_T, steps + 1)
+        return np.where(np.isnan(wrong_T), right_T, wrong_T)
+
+    return log_return
 
 
 @_leak("class edges of the test block's own", SAMPLES, "collect")

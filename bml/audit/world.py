@@ -1,17 +1,17 @@
-"""Worlds that share a past: the real rows up to a moment, none for a while, scrambled ones from then on."""
+"""Worlds that share a past: the real rows up to a moment, perhaps a bad spell, scrambled rows from then on."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 
 from bml.audit.scramble import Scramble, scrambled, taken
 from bml.sources.base import Source
-from bml.types import NS_PER_DAY, DepthRows
+from bml.types import BID, NS_PER_DAY, DepthRows
 
 #: scrambled days kept: moments are visited in order of time, so the next ones need the same
 KEPT_DAYS = 16
@@ -19,23 +19,29 @@ KEPT_DAYS = 16
 #: symbol, start_ns, stop_ns of a read
 Read = tuple[str, int, int]
 
+#: what comes for a while after the cut: scrambled rows as ever, none, or books with bids only
+Spell = Literal["none", "silence", "bids only"]
+SPELLS: tuple[Spell, ...] = ("none", "silence", "bids only")
+
 #: names the rows of a range: equal keys are equal rows
-Key = str | tuple[int, int]
+Key = str | tuple[int, int, Spell]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class World:
-    """Real up to and with ``cut_ns``, silent for ``silence_ns``, scrambled afterwards; without a cut real for ever."""
+    """Real up to and with ``cut_ns``, a ``spell`` of ``spell_ns``, scrambled afterwards; without a cut real for ever."""
 
     cut_ns: int | None = None
-    silence_ns: int = 0
+    spell_ns: int = 0
+    spell: Spell = "none"
 
     def key(self, read: Read) -> Key:
         """What the rows of the read are: those of the real world, all scrambled ones, or of this world alone."""
         _, start_ns, stop_ns = read
         if self.cut_ns is None or stop_ns - 1 <= self.cut_ns:
             return "real"
-        return "scrambled" if start_ns > self.cut_ns + self.silence_ns else (self.cut_ns, self.silence_ns)
+        after_ns = self.cut_ns + (0 if self.spell == "none" else self.spell_ns)
+        return "scrambled" if start_ns > after_ns else (self.cut_ns, self.spell_ns, self.spell)
 
 
 REAL = World()
@@ -61,17 +67,19 @@ class WorldSource:
         """Rows with ``start_ns <= ts < stop_ns`` as they are in this world."""
         self.reads.append((symbol, start_ns, stop_ns))
         real = self._source.read(symbol, start_ns, stop_ns)
-        cut_ns = self.world.cut_ns
+        cut_ns, spell = self.world.cut_ns, self.world.spell
         if cut_ns is None or stop_ns - 1 <= cut_ns:
             return real
         past = taken(real, real.ts_ns_N <= cut_ns)
         if real.superseded_ns_N is not None:
             past = replace(past, superseded_ns_N=real.superseded_ns_N[real.superseded_ns_N <= cut_ns])
         parts = [past]
-        after_ns = max(start_ns, cut_ns + self.world.silence_ns + 1)
+        spell_stop_ns = cut_ns + self.world.spell_ns + 1
+        after_ns = max(start_ns, spell_stop_ns if spell == "silence" else cut_ns + 1)
         for day in range(after_ns // NS_PER_DAY, -(-stop_ns // NS_PER_DAY)):
             rows = self._day(symbol, day)
-            parts.append(taken(rows, (rows.ts_ns_N >= after_ns) & (rows.ts_ns_N < stop_ns)))
+            rows = taken(rows, (rows.ts_ns_N >= after_ns) & (rows.ts_ns_N < stop_ns))
+            parts.append(_bids_only(rows, spell_stop_ns) if spell == "bids only" else rows)
         return _joined(past, parts)
 
     def describe(self) -> dict[str, str | int | float]:
@@ -96,6 +104,15 @@ class WorldSource:
                 self._days.popitem(last=False)
         self._days.move_to_end((symbol, day))
         return self._days[symbol, day]
+
+
+def _bids_only(rows: DepthRows, stop_ns: int) -> DepthRows:
+    """Without the asks dated before ``stop_ns``."""
+    before_N = rows.ts_ns_N < stop_ns
+    if rows.side_N is not None:
+        return taken(rows, ~before_N | (rows.side_N == BID))
+    bid_px_N, bid_qty_N, *asks = rows.columns
+    return replace(rows, columns=(bid_px_N, bid_qty_N, *(np.where(before_N, np.nan, column) for column in asks)))
 
 
 def _joined(first: DepthRows, parts: list[DepthRows]) -> DepthRows:
