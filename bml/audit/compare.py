@@ -21,6 +21,9 @@ from bml.types import NS_PER_DAY, SPLITS, Int64
 #: the newest rows whose inputs are gathered at a cut, and the most memory their windows may take
 INPUT_ROWS, INPUT_BYTES = 24, 256 << 20
 
+#: arrays of a day file with a row for each grid row
+DAY_ROWS = ("book_TLF", "mid_T", "age_ms_T", "flag_T", "coverage_TL2", "feature_TK")
+
 Pairs = tuple[Int64, Int64]
 
 
@@ -51,21 +54,19 @@ class Comparison:
         """Rows of day files up to the cut, and all of a day that is over; files built only once are not read again."""
         for name, built in self._real.store.built.items():
             again = other.store.built[name]
-            symbol = name[0]
             if again is built:
                 continue
             with built.open() as a, again.open() as b:
-                n = int(np.searchsorted(a.grid_ns_T, cut_ns, side="right"))
                 grid_ns_T = a.grid_ns_T
-
-                def locate(at: tuple[int, ...], symbol: str = symbol, grid: Int64 = grid_ns_T) -> Any:
-                    return symbol, int(grid[at[0]])
-
-                for key in ("book_TLF", "mid_T", "age_ms_T", "flag_T", "coverage_TL2", "feature_TK") if n else ():
+                n = int(np.searchsorted(grid_ns_T, cut_ns, side="right"))
+                locate = partial(_row_place, name[0], grid_ns_T)
+                for key in DAY_ROWS if n else ():
                     values = getattr(a, key)[:n], getattr(b, key)[:n]
-                    self._tally.compare(f"day.{key}", "grid row", cut_ns, *values, locate)
-                if cut_ns >= int(grid_ns_T[0]) // NS_PER_DAY * NS_PER_DAY + NS_PER_DAY - 1:
-                    self._tally.compare("day.file", "day end", cut_ns, built.data, again.data, lambda at, s=symbol: (s, None))
+                    self._tally.compare(f"day.{key}", "grid row", cut_ns, *values, locate=locate)
+                if (cut_ns + 1) // NS_PER_DAY > int(grid_ns_T[0]) // NS_PER_DAY:
+                    midnight_ns = np.array([grid_ns_T[0] // NS_PER_DAY * NS_PER_DAY])
+                    locate = partial(_row_place, name[0], np.broadcast_to(midnight_ns, built.data.shape))
+                    self._tally.compare("day.file", When.DAY, cut_ns, built.data, again.data, locate=locate)
 
     def _keys(self, dataset: Dataset) -> Int64:
         """(N,) one number a row, the same in every world."""
@@ -86,9 +87,11 @@ class Comparison:
 
         def locate(at: tuple[int, ...]) -> tuple[str, int | None]:
             row, target = divmod(int(keys_N[at[0]]), len(self._real.dataset.symbols))
-            return self._real.dataset.symbols[target], int(self._real.dataset.grid.time_ns(np.int64(row)))
+            return self._real.dataset.symbols[target], int(self._real.dataset.grid.time_ns(np.asarray(row)))
 
-        self._tally.compare("index.rows", When.LABEL, cut_ns, np.isin(keys_N, sets[0]), np.isin(keys_N, sets[1]), locate)
+        self._tally.compare(
+            "index.rows", When.LABEL, cut_ns, np.isin(keys_N, sets[0]), np.isin(keys_N, sets[1]), locate
+        )
 
     def _reasons(self, other: Known, cut_ns: int) -> None:
         """Why an anchor was dropped is known at the anchor, up to reasons that speak of its label.
@@ -106,9 +109,9 @@ class Comparison:
             is_of_label_N = (is_label_K[a_N] & (a_N >= 0)) | (is_label_K[b_N] & (b_N >= 0))
             may_N = np.all([(x_N < 0) | (x_N >= first) for x_N in (a_N, b_N)], axis=0)
             is_free_N = is_open_N & is_of_label_N & may_N
-            values = (np.where(is_free_N, -1, x_N).astype(np.int8) for x_N in (a_N, b_N))
+            a_N, b_N = (np.where(is_free_N, -1, x_N) for x_N in (a_N, b_N))
             locate = partial(_row_place, symbol, grid.time_ns(rows_N[until]))
-            self._tally.compare("windows.reason_N", "anchor; of the label: its end", cut_ns, *values, locate)
+            self._tally.compare("windows.reason_N", "anchor; of the label: its end", cut_ns, a_N, b_N, locate)
 
     def _fields(self, other: Known, cut_ns: int, pairs: Pairs) -> None:
         """Every field of the dataset by its date."""
@@ -128,8 +131,8 @@ class Comparison:
                 self._tally.compare(name, when, cut_ns, value[: max(n_days, 0)], again[: max(n_days, 0)], locate)
             elif when is When.BLOCK:
                 over = [key for key in value if key not in SPLITS or cut_ns >= dating.block_end_ns(key, bounds_ns)]
-                parts = ({key: part.get(key) for key in over} for part in (value, again))
-                self._tally.compare(name, when, cut_ns, *parts)
+                a, b = ({key: part.get(key) for key in over} for part in (value, again))
+                self._tally.compare(name, when, cut_ns, a, b)
             elif dating.is_single(when) and cut_ns >= dating.end_ns(when, bounds_ns):
                 self._tally.compare(name, when, cut_ns, value, again, locate)
         codes = _block_codes(real)[labelled[0]], _block_codes(other.dataset)[labelled[1]]

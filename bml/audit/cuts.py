@@ -8,7 +8,8 @@ from itertools import cycle
 import numpy as np
 
 from bml.audit.replay import Replay
-from bml.audit.world import SPELLS, Spell, World
+from bml.audit.scramble import Spell, spells_of
+from bml.audit.world import World
 from bml.types import NS_PER_DAY, SPLITS, Flag, Int64
 
 
@@ -19,9 +20,11 @@ class Cut:
     at_ns: int
     kind: str
     spell: Spell
+    spell_ns: int
 
-    def world(self, spell_ns: int) -> World:
-        return World(cut_ns=self.at_ns, spell_ns=spell_ns, spell=self.spell)
+    @property
+    def world(self) -> World:
+        return World(cut_ns=self.at_ns, spell_ns=self.spell_ns, spell=self.spell)
 
 
 def choose(replay: Replay, number: int, seed: int) -> list[Cut]:
@@ -45,16 +48,18 @@ def choose(replay: Replay, number: int, seed: int) -> list[Cut]:
         if start_ns <= drawn < stop_ns:
             found.setdefault(drawn, kind)
     times = sorted(found)[:number]
-    spells = rng.permutation(len(times)) % len(SPELLS)
+    spells = list(spells_of(replay.cfg).items())
+    which = rng.permutation(len(times)) % len(spells)
     return [
-        Cut(at_ns=at_ns, kind=found[at_ns], spell=SPELLS[spell])
-        for at_ns, spell in zip(times, spells.tolist(), strict=True)
+        Cut(at_ns=at_ns, kind=found[at_ns], spell=spells[k][0], spell_ns=spells[k][1])
+        for at_ns, k in zip(times, which.tolist(), strict=True)
     ]
 
 
 def telling(replay: Replay, number: int, seed: int) -> list[Cut]:
     """Moments at which planted leaks show: anchors, label ends and old rows, most after the training block."""
     rng = np.random.default_rng([seed, 2])
+    spells = list(spells_of(replay.cfg).items())
     out: list[Cut] = []
     pools = {kind: pool for kind, pool in _pools(replay).items() if kind in ("anchor", "label stop", "old row")}
     late = {kind: pool[pool >= replay.trained_ns] for kind, pool in pools.items()}
@@ -63,7 +68,8 @@ def telling(replay: Replay, number: int, seed: int) -> list[Cut]:
         for kind, pool in from_.items():
             if pool.shape[0]:
                 at_ns = int(pool[rng.integers(pool.shape[0])])
-                out.append(Cut(at_ns=at_ns, kind=kind, spell=SPELLS[(k + 2) % len(SPELLS)]))
+                spell, spell_ns = spells[(k + 2) % len(spells)]
+                out.append(Cut(at_ns=at_ns, kind=kind, spell=spell, spell_ns=spell_ns))
     return out
 
 

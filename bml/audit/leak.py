@@ -15,7 +15,7 @@ from bml.audit.planted import LEAKS, Leak
 from bml.audit.replay import Replay
 from bml.audit.scramble import scramble_of
 from bml.audit.structure import Check, checks
-from bml.audit.tally import Finding, Tally
+from bml.audit.tally import Tally
 from bml.audit.world import WorldSource
 from bml.config import Config
 from bml.types import ConfigError
@@ -30,11 +30,15 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caught:
-    """How a planted leak showed: the field that differed or the property that broke; "" when it did not."""
+    """How a planted leak showed: the field that differed or the property that broke; "" when it did not.
+
+    ``pointless`` says why it could not show in these data, "" when it could.
+    """
 
     leak: str
-    by: str
-    cuts: int
+    by: str = ""
+    cuts: int = 0
+    pointless: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +61,7 @@ class Audit:
     @property
     def missed(self) -> list[str]:
         """Planted leaks nothing showed of."""
-        return [caught.leak for caught in self.planted if not caught.by]
+        return [caught.leak for caught in self.planted if not (caught.by or caught.pointless)]
 
 
 def audit(
@@ -77,20 +81,19 @@ def audit(
     """
     if cuts < 1:
         raise ConfigError(f"--cuts {cuts}: at least 1")
-    scramble = scramble_of(cfg, seed)
     with tempfile.TemporaryDirectory(prefix="bml-audit-") as folder, open_source(cfg) as source:
-        worlds = WorldSource(source, scramble)
+        worlds = WorldSource(source, scramble_of(cfg, seed))
         done = phase("real world", 1)
         replay = Replay(cfg, worlds, Builds(cfg, worlds, Path(folder) / "days"))
         done("")
         chosen, tally = moments.choose(replay, cuts, seed), Tally()
         done = phase("cuts", len(chosen))
-        counted = _visit(replay, chosen, tally, scramble.gap_ns, done)
+        counted = _visit(replay, chosen, tally, done)
         planted = []
         if self_test:
             done = phase("planted leaks", len(LEAKS))
             for leak in LEAKS:
-                planted.append(_tried(replay, leak, worlds, Path(folder) / "leaks", seed, scramble.gap_ns))
+                planted.append(_tried(replay, leak, worlds, Path(folder) / "leaks", seed))
                 done(leak.name)
     dataset = replay.real.dataset
     rows: dict[str, int] = dataset.summary()["rows"]
@@ -106,20 +109,22 @@ def audit(
     )
 
 
-def _visit(replay: Replay, chosen: list[Cut], tally: Tally, spell_ns: int, done: Tell) -> list[tuple[Cut, int, int]]:
+def _visit(replay: Replay, chosen: list[Cut], tally: Tally, done: Tell) -> list[tuple[Cut, int, int]]:
     comparison, counted = Comparison(replay, tally), []
     for cut in chosen:
         compared, differing = tally.compared, tally.differing
-        world = cut.world(spell_ns)
-        comparison.at(replay.run(world))
-        replay.builds.forget(world)
+        comparison.at(replay.run(cut.world))
+        replay.builds.forget(cut.world)
         counted.append((cut, tally.compared - compared, tally.differing - differing))
         done(f"{tally.differing} bytes differ" if tally.differing else "")
     return counted
 
 
-def _tried(replay: Replay, leak: Leak, worlds: WorldSource, folder: Path, seed: int, spell_ns: int) -> Caught:
+def _tried(replay: Replay, leak: Leak, worlds: WorldSource, folder: Path, seed: int) -> Caught:
     """The audit with a leak planted, until it shows."""
+    why = leak.pointless(replay)
+    if why:
+        return Caught(leak=leak.name, pointless=why)
     clean = {check.name for check in checks(replay.real.dataset) if not check.broken}
     chosen = moments.telling(replay, TELLING, seed)
     with leak.plant():
@@ -127,18 +132,12 @@ def _tried(replay: Replay, leak: Leak, worlds: WorldSource, folder: Path, seed: 
         planted = Replay(replay.cfg, worlds, builds)
         broken = [check.name for check in checks(planted.real.dataset) if check.broken and check.name in clean]
         if broken:
-            return Caught(leak=leak.name, by=broken[0], cuts=0)
+            return Caught(leak=leak.name, by=broken[0])
         tally = Tally()
         comparison = Comparison(planted, tally)
         for number, cut in enumerate(chosen, 1):
-            world = cut.world(spell_ns)
-            comparison.at(planted.run(world))
-            builds.forget(world)
+            comparison.at(planted.run(cut.world))
+            builds.forget(cut.world)
             if tally.findings:
-                return Caught(leak=leak.name, by=_first(tally.findings).field, cuts=number)
-    return Caught(leak=leak.name, by="", cuts=len(chosen))
-
-
-def _first(findings: list[Finding]) -> Finding:
-    """The finding nearest to the leak: what is compared first is built first."""
-    return findings[0]
+                return Caught(leak=leak.name, by=tally.findings[0].field, cuts=number)
+    return Caught(leak=leak.name, cuts=len(chosen))

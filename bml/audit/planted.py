@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from bml.audit.replay import Replay
 from bml.audit.swap import swapped
 from bml.book.days import days_between
 from bml.dataset.labels import assign
-from bml.types import NS_PER_DAY, SPLITS, AlignedDay, Flag, Float64, Fold, Int64
+from bml.registry import learner
+from bml.types import AlignedDay, Flag, Float64, Fold, Int64, SampleIndex
 
 #: places of functions that leaks replace
 SAMPLES, ROWS, DAYS = "bml.dataset.samples", "bml.dataset.rows", "bml.book.days"
@@ -23,21 +25,23 @@ SAMPLES, ROWS, DAYS = "bml.dataset.samples", "bml.dataset.rows", "bml.book.days"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Leak:
-    """A mistake by name. ``rebuilds``: day files are other ones with it."""
+    """A mistake by name. ``rebuilds``: day files are other ones with it. ``pointless`` says why it can do no harm to
+    the data of a replay, "" where it can."""
 
     name: str
     plant: Callable[[], AbstractContextManager[None]]
     rebuilds: bool = False
+    pointless: Callable[[Replay], str] = lambda replay: ""
 
 
 LEAKS: list[Leak] = []
 
 
-def _leak(name: str, module: str, function: str, *, rebuilds: bool = False) -> Callable[[Any], Any]:
+def _leak(name: str, module: str, function: str, **options: Any) -> Callable[[Any], Any]:
     """Register ``make(real function)`` as a leak."""
 
     def register(make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Any:
-        LEAKS.append(Leak(name=name, plant=lambda: swapped(module, function, make), rebuilds=rebuilds))
+        LEAKS.append(Leak(name=name, plant=lambda: swapped(module, function, make), **options))
         return make
 
     return register
@@ -72,7 +76,13 @@ def _centred(real: Any) -> Any:
     return read_series
 
 
-@_leak("old rows filled from behind", DAYS, "DayBuilder.build", rebuilds=True)
+def _no_old_rows(replay: Replay) -> str:
+    dataset = replay.real.dataset
+    old = any((dataset.series(symbol)[1] & np.uint16(Flag.FILLED | Flag.GAP) != 0).any() for symbol in dataset.symbols)
+    return "" if old else "every row has a new snapshot"
+
+
+@_leak("old rows filled from behind", DAYS, "DayBuilder.build", rebuilds=True, pointless=_no_old_rows)
 def _back_filled(real: Any) -> Any:
     def build(self: Any, symbol: str, day: Any) -> AlignedDay:
         built: AlignedDay = real(self, symbol, day)
@@ -88,7 +98,8 @@ def _back_filled(real: Any) -> Any:
 def _off_by_one(real: Any) -> Any:
     def log_return(mid_T: Float64, steps: int) -> Float64:
         right_T, wrong_T = real(mid_T, steps), real(mid_T, steps + 1)
-        return np.where(np.isnan(wrong_T), right_T, wrong_T)
+        return_T: Float64 = np.where(np.isnan(wrong_T), right_T, wrong_T)
+        return return_T
 
     return log_return
 
@@ -104,15 +115,28 @@ def _own_edges(real: Any) -> Any:
     return _collected(real, change)
 
 
-@_leak("labels that straddle the border of blocks", SAMPLES, "split_blocks")
+def _no_spanned(replay: Replay) -> str:
+    return "" if _spanned(replay.real.dataset.index).shape[0] else "no label reaches beyond the next anchor"
+
+
+def _spanned(index: SampleIndex) -> Int64:
+    """Moments between two anchors that a label spans."""
+    anchor_ns_M = np.unique(index.anchor_ns_N)
+    length_ns = int((index.label_stop_ns_N - index.anchor_ns_N).min())
+    spanned_ns_M: Int64 = anchor_ns_M[:-1][np.diff(anchor_ns_M) < length_ns] + 1
+    return spanned_ns_M
+
+
+@_leak("labels that straddle the border of blocks", SAMPLES, "split_blocks", pointless=_no_spanned)
 def _not_purged(real: Any) -> Any:
+    """The first border moves to the nearest place between two anchors that a label spans, and purges nothing."""
+
     def split(index: Any, bounds_ns: Any, **options: Any) -> Fold:
-        fold: Fold = real(index, bounds_ns, **options)
-        rows = {
-            name: np.flatnonzero((index.anchor_ns_N >= start) & (index.anchor_ns_N < stop))
-            for name, (start, stop) in zip(SPLITS, bounds_ns, strict=True)
-        }
-        return replace(fold, **rows)
+        (start_ns, border_ns), (_, stop_ns), *rest = bounds_ns
+        spanned_ns_M = _spanned(index)
+        border_ns = int(spanned_ns_M[np.abs(spanned_ns_M - border_ns).argmin()])
+        fold: Fold = real(index, ((start_ns, border_ns), (border_ns, stop_ns), *rest), **options)
+        return replace(fold, train=np.flatnonzero(index.anchor_ns_N < border_ns))
 
     return split
 
@@ -147,7 +171,12 @@ def _calibrated_on_test(real: Any) -> Any:
     return split
 
 
-@_leak("depth plan of the test span", "bml.learned", "train_days")
+def _nothing_learned(replay: Replay) -> str:
+    calls = [call for call in replay.cfg.preprocess if learner(call.function()) is not None]
+    return "" if any(call.params.get("edges") is None for call in calls) else "the plan is given, not learned"
+
+
+@_leak("depth plan of the test span", "bml.learned", "train_days", pointless=_nothing_learned)
 def _plan_of_test(real: Any) -> Any:
     def train_days(cfg: Any) -> Any:
         days = days_between(cfg.data.start, cfg.data.stop)

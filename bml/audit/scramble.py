@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from bml.config import Config
 from bml.dataset.labels import Bools
 from bml.types import ASK, BID, NS_PER_DAY, NS_PER_S, DepthRows, Float64, Int64
+
+#: what comes for a while after a cut: scrambled rows as ever, none, or books with bids only
+Spell = Literal["none", "silence", "bids only"]
 
 #: (amplitude, period in s) of the waves a scrambled log price rides on: it differs at every time, and rarely jumps
 WAVES = ((0.05, 250_000.0), (0.01, 17_000.0), (0.003, 700.0))
@@ -38,13 +42,25 @@ class Scramble:
 def scramble_of(cfg: Config, seed: int) -> Scramble:
     """A scramble that most windows of the configuration survive: where none is left, nothing can be compared."""
     params = cfg.features.params
-    max_gap_s = max((float(call.params.get("max_gap_s", 0.0)) for call in cfg.preprocess), default=0.0)
     return Scramble(
         seed=seed,
         share=min(0.01, float(params.get("max_filled", 0.02)) / 4.0),
-        gap_ns=round(1.5 * max_gap_s * NS_PER_S) + 3 * cfg.data.cadence_ns,
+        gap_ns=_gap_ns(cfg),
         gap_every_ns=max(NS_PER_DAY, round(10.0 * float(params.get("window_h", 24.0)) * 3600.0) * NS_PER_S),
     )
+
+
+def spells_of(cfg: Config) -> dict[Spell, int]:
+    """How long each spell lasts in ns: silence until no book is carried forward, bids only for two rows.
+
+    Labels that end within a spell are unknown, so a long one would hide what happens to their windows.
+    """
+    return {"none": 0, "silence": _gap_ns(cfg), "bids only": 2 * cfg.data.cadence_ns}
+
+
+def _gap_ns(cfg: Config) -> int:
+    max_gap_s = max((float(call.params.get("max_gap_s", 0.0)) for call in cfg.preprocess), default=0.0)
+    return round(1.5 * max_gap_s * NS_PER_S) + 3 * cfg.data.cadence_ns
 
 
 def scrambled(rows: DepthRows, spec: Scramble) -> DepthRows:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Self
 
 import numpy as np
 
-from bml.audit.scramble import Scramble, scrambled, taken
+from bml.audit.scramble import Scramble, Spell, scrambled, taken
 from bml.sources.base import Source
 from bml.types import BID, NS_PER_DAY, DepthRows
 
@@ -19,17 +19,13 @@ KEPT_DAYS = 16
 #: symbol, start_ns, stop_ns of a read
 Read = tuple[str, int, int]
 
-#: what comes for a while after the cut: scrambled rows as ever, none, or books with bids only
-Spell = Literal["none", "silence", "bids only"]
-SPELLS: tuple[Spell, ...] = ("none", "silence", "bids only")
-
 #: names the rows of a range: equal keys are equal rows
 Key = str | tuple[int, int, Spell]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class World:
-    """Real up to and with ``cut_ns``, a ``spell`` of ``spell_ns``, scrambled afterwards; without a cut real for ever."""
+    """Real up to and with ``cut_ns``, then a ``spell`` of ``spell_ns``, then scrambled; without a cut real for ever."""
 
     cut_ns: int | None = None
     spell_ns: int = 0
@@ -40,8 +36,7 @@ class World:
         _, start_ns, stop_ns = read
         if self.cut_ns is None or stop_ns - 1 <= self.cut_ns:
             return "real"
-        after_ns = self.cut_ns + (0 if self.spell == "none" else self.spell_ns)
-        return "scrambled" if start_ns > after_ns else (self.cut_ns, self.spell_ns, self.spell)
+        return "scrambled" if start_ns > self.cut_ns + self.spell_ns else (self.cut_ns, self.spell_ns, self.spell)
 
 
 REAL = World()
@@ -73,7 +68,7 @@ class WorldSource:
         past = taken(real, real.ts_ns_N <= cut_ns)
         if real.superseded_ns_N is not None:
             past = replace(past, superseded_ns_N=real.superseded_ns_N[real.superseded_ns_N <= cut_ns])
-        parts = [past]
+        parts = []
         spell_stop_ns = cut_ns + self.world.spell_ns + 1
         after_ns = max(start_ns, spell_stop_ns if spell == "silence" else cut_ns + 1)
         for day in range(after_ns // NS_PER_DAY, -(-stop_ns // NS_PER_DAY)):
@@ -117,11 +112,17 @@ def _bids_only(rows: DepthRows, stop_ns: int) -> DepthRows:
 
 def _joined(first: DepthRows, parts: list[DepthRows]) -> DepthRows:
     """The rows of all parts one after the other, described as ``first`` is."""
+    used = [first, *(part for part in parts if part.n_rows)]
 
-    def column(name: str) -> np.ndarray | None:
-        found = [getattr(part, name) for part in parts if part.n_rows or part is first]
-        return None if found[0] is None else np.concatenate(found)
+    def optional(columns: list[Any]) -> Any:
+        return None if columns[0] is None else np.concatenate(columns)
 
-    columns = zip(*(part.columns for part in parts), strict=True)
-    names = ("ts_ns_N", "level_N", "side_N", "batch_N", "sequence_N")
-    return replace(first, columns=tuple(map(np.concatenate, columns)), **{name: column(name) for name in names})
+    return replace(
+        first,
+        ts_ns_N=np.concatenate([part.ts_ns_N for part in used]),
+        level_N=np.concatenate([part.level_N for part in used]),
+        columns=tuple(np.concatenate(columns) for columns in zip(*(part.columns for part in used), strict=True)),
+        side_N=optional([part.side_N for part in used]),
+        batch_N=optional([part.batch_N for part in used]),
+        sequence_N=optional([part.sequence_N for part in used]),
+    )
