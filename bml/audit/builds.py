@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -81,7 +80,7 @@ class Builds:
             kept = [entry for entry in entries if all(told != own for _, told in entry[0])]
             for reads, built in entries:
                 if any(told == own for _, told in reads):
-                    shutil.rmtree(self._root_of(built))
+                    built.path.unlink()
             self._known[key] = kept
 
     def _day(self, name: Name, world: World, learned: Learned, digest: str) -> Built:
@@ -91,14 +90,11 @@ class Builds:
                 return built
         self._source.enter(world)
         value = DayBuilder(self._cfg, self._source, learned).build(*name)
-        store = DayStore(self._folder / str(next(self._numbers)), digest)
-        built = _opened(store.write(value, meta={"origin": self._origin, "learned": learned}))
+        written = DayStore(self._folder, digest).write(value, meta={"origin": self._origin, "learned": learned})
+        built = _opened(written.rename(self._folder / f"{next(self._numbers)}.h5"))
         entries.append((tuple((read, world.key(read)) for read in self._source.reads), built))
         self.n_built += 1
         return built
-
-    def _root_of(self, built: Built) -> Path:
-        return self._folder / built.path.relative_to(self._folder).parts[0]
 
 
 def _opened(path: Path) -> Built:
