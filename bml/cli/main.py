@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bml import __version__
-from bml.cli import classes, configs, coverage, diagnosis, exits, ingest, inspection, stages
+from bml.cli import audit, classes, configs, coverage, diagnosis, exits, ingest, inspection, stages
 
 # plain help: the rich one takes twice as long to import, and pages and greps worse
 app = typer.Typer(
@@ -42,6 +42,7 @@ for command in (
 ):  # fmt: skip
     app.command(epilog=exits.EPILOG)(command)
 app.add_typer(configs.app, name="config")
+app.add_typer(audit.app, name="audit")
 
 
 def main() -> None:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bml.dataset.weights import uniqueness
-from bml.types import DEVELOPMENT, SPLITS, Fold, Int64, SampleIndex
+from bml.types import DEVELOPMENT, SPLITS
 
 if TYPE_CHECKING:
     from bml.dataset.dataset import Dataset
@@ -44,26 +43,24 @@ def table(summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def by_regime(
-    index: SampleIndex, fold: Fold, regime_N: Int64, names: tuple[str, ...], n_classes: int
-) -> dict[str, dict[str, dict[str, Any]]]:
+def by_regime(dataset: Dataset) -> dict[str, dict[str, dict[str, Any]]]:
     """Of each regime ("unknown" too, where there are names) and block: rows, their share of the block, n_eff, class
     shares (None without rows, and in the test block, which is sealed).
 
     The n_eff of a regime is its part of that of the block: the sum of its rows' average uniqueness.
     """
+    names = dataset.regime_names
     out: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in (*names, "unknown") if names}
     for split in SPLITS if names else ():
-        rows = getattr(fold, split)
-        unique_N = uniqueness(index, rows)
+        rows, unique_R = getattr(dataset.fold, split), dataset.uniqueness[split]
         for number, name in enumerate((*names, "unknown")):
-            mine = regime_N[rows] == (number if number < len(names) else -1)
-            counts = np.bincount(index.y_N[rows[mine]], minlength=n_classes)
+            mine = dataset.regime_N[rows] == (number if number < len(names) else -1)
+            counts = np.bincount(dataset.index.y_N[rows[mine]], minlength=len(dataset.class_names))
             n_rows = int(mine.sum())
             out[name][split] = {
                 "rows": n_rows,
                 "share": n_rows / max(rows.shape[0], 1),
-                "n_eff": float(unique_N[mine].sum()),
+                "n_eff": float(unique_R[mine].sum()),
                 "class_shares": (counts / n_rows).tolist() if n_rows and split in DEVELOPMENT else None,
             }
     return out
