@@ -147,7 +147,7 @@ def _standards(where: str, given: tuple[object, object, object], tail: tuple[int
     which = _arrays.plain(where, "standard_W", given[2], _arrays.INT64S)
     for name, x in (("shift_GX", shift), ("scale_GX", scale)):
         if len(x) == 0 or x.shape != (len(shift), *tail):
-            raise ValueError(f"{where}: {name} must have shape ({max(len(shift), 1)}, *{tail}), not {x.shape}")
+            raise ValueError(f"{where}: {name} must have shape {(max(len(shift), 1), *tail)}, not {x.shape}")
     if len(which) != n:
         raise ValueError(f"{where}: standard_W has length {len(which)}, but day_WK has length {n}")
     if ((which < 0) | (which >= len(shift))).any():
