@@ -14,7 +14,7 @@ import torch
 from dataset_market import Market
 
 from bml.book.mapping import resident_share
-from bml.dataset import reading
+from bml.dataset import cold, reading
 from bml.dataset.batches import ArrayBatch, ArrayLoader
 from bml.dataset.context import INPUT_LIMIT
 from bml.dataset.dataset import Dataset
@@ -74,7 +74,8 @@ def test_read_from_files_or_mapped_the_bytes_are_the_same(
     warm = batches(dataset, rows)
     monkeypatch.setattr(reading, "WARM", 2.0)  # nothing is ever so warm
     assert_same(batches(dataset, rows, threads=threads), warm)
-    monkeypatch.setattr(reading, "CHUNK", 1000)  # chunks of a few rows
+    monkeypatch.setattr(cold, "CHUNK", 1000)  # a few rows at a time
+    monkeypatch.setattr(cold, "PART", 5000)
     assert_same(batches(dataset, rows, threads=threads), warm)
 
 
@@ -119,11 +120,11 @@ def test_residency_of_parts_of_a_file(tmp_path: Path) -> None:
     assert resident_share(mapped[8191:16385]) == 0.5
 
 
-@pytest.mark.parametrize("cold", [False, True])
-def test_few_mappings_and_descriptors(dataset: Dataset, cold: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_cold", [False, True])
+def test_few_mappings_and_descriptors(dataset: Dataset, is_cold: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, most, done = some(dataset), [0], threading.Event()
     wanted = batches(dataset, rows)
-    monkeypatch.setattr(reading, "WARM", 2.0 if cold else 0.0)
+    monkeypatch.setattr(reading, "WARM", 2.0 if is_cold else 0.0)
     loader = ArrayLoader(dataset, rows, batch_size=7)
     loader._reader._days = days = Days(dataset, max_mapped=2)
     before = len(os.listdir("/proc/self/fd"))

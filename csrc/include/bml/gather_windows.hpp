@@ -14,7 +14,7 @@
 namespace bml {
 
 inline constexpr std::int64_t gathered_rows = 64;  // of a unit of work; no effect on the result
-inline constexpr std::int64_t gathered_past_cache = std::int64_t{4} << 20;  // bytes of output
+inline constexpr std::int64_t gathered_past_cache = std::int64_t{1} << 19;  // bytes of output
 inline constexpr std::int64_t read_ahead = 2048;                            // bytes
 
 template <class From>
