@@ -26,7 +26,6 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from bench.loader_days import dataset, evict
-from bml.book.mapping import resident_share
 from bml.dataset.batches import ArrayLoader
 from bml.dataset.dataset import Dataset
 from bml.dataset.days import Days
@@ -174,7 +173,7 @@ def warm(half: Windows, single: Windows, folder: Path, rounds: int) -> list[Line
 def cold(windows: Windows, name: str, bar: float, rounds: int) -> list[Line]:
     """Beside the same bytes of other files, read one after another by one thread."""
     size = ROWS * CELLS * windows.made.store.open("S0", windows.made.grid.day(0)).book_TLF.itemsize
-    target = memoryview(np.ones(1 << 20, np.uint8))
+    target = np.ones(1 << 20, np.uint8).data
 
     def sequential(k: int) -> None:
         for a in range(ASSETS):
@@ -200,7 +199,9 @@ def cold(windows: Windows, name: str, bar: float, rounds: int) -> list[Line]:
 
     found = races({"sequential pread": sequential, f"loader, {name}, cold": read}, rounds, drop)
     print(f"    largest share of a file still in memory: {stayed:.2f}", file=sys.stderr)
-    return [(f"cold: {name} / sequential pread", found["sequential pread"] / found[f"loader, {name}, cold"], bar, False)]
+    return [
+        (f"cold: {name} / sequential pread", found["sequential pread"] / found[f"loader, {name}, cold"], bar, False)
+    ]
 
 
 class Mapped(TorchDataset[torch.Tensor]):

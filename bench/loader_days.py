@@ -15,10 +15,11 @@ from bml.book.store import DayStore
 from bml.config import load
 from bml.dataset.dataset import Dataset
 from bml.dataset.samples import book_windows
+from bml.dataset.splits import SplitParams
 from bml.types import NS_PER_DAY, NS_PER_S, AlignedDay, DayContext, QualityReport
 
 START = dt.date(2024, 1, 1)
-SPLIT = {"fractions": {"train": 0.4, "early_stop": 0.2, "calibrate": 0.2, "test": 0.2}}
+SPLIT: SplitParams = {"fractions": {"train": 0.4, "early_stop": 0.2, "calibrate": 0.2, "test": 0.2}}
 
 
 def symbols(n: int) -> list[str]:

@@ -104,7 +104,7 @@ def _read(x: Slice, scratch: npt.NDArray[np.uint8]) -> Iterator[tuple[Slice, Flo
     try:
         for part in x.cut(scratch.nbytes):
             first, size = part.place()
-            _fill(fd, memoryview(scratch)[:size], first, x.day)
+            _fill(fd, scratch[:size].data, first, x.day)
             place = x.day.places[x.which]
             rows_TX: npt.NDArray[Any] = scratch[:size].view(place.dtype)
             yield part, rows_TX.reshape(part.count, *place.shape[1:])

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 from bml.book.hdf5 import Place
 from bml.book.mapping import Identity, identity, map_file
 from bml.dataset.dataset import Dataset

@@ -1,4 +1,4 @@
-"""Which rows come at which step: a function of seed, epoch, rank and world alone, so that any step can be made again."""
+"""Which rows come at which step: a function of seed, epoch, rank and world, so that any step can be made again."""
 
 from __future__ import annotations
 

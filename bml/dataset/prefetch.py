@@ -12,9 +12,7 @@ Part = TypeVar("Part")
 Filled = TypeVar("Filled")
 
 
-def prefetched(
-    fill: Callable[[Room, Part], Filled], parts: Sequence[Part], rooms: Sequence[Room]
-) -> Iterator[Filled]:
+def prefetched(fill: Callable[[Room, Part], Filled], parts: Sequence[Part], rooms: Sequence[Room]) -> Iterator[Filled]:
     """``fill(room, part)`` of every part, in order, each in one of ``rooms`` by turns.
 
     One thread fills as far ahead as there are rooms, less the one in use: what is handed out is valid until the next

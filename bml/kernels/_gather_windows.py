@@ -51,7 +51,7 @@ def gather_windows(
     NaN         stays, or is 0 where standardised
     raises      TypeError (dtype, byte order, not an array); ValueError (shape, ``out``, ``limit`` not above 0, a window
                 that begins outside of its first day or is longer than its days)
-    cost        one read of the windows' rows, one write, past the cache from 4 MiB on. Releases the GIL
+    cost        one read of the windows' rows, one write, past the cache from 512 KiB on. Releases the GIL
     """
     where = "gather_windows"
     sources = _days(where, days)
@@ -164,7 +164,7 @@ def _limit(where: str, limit: object) -> float:
 
 
 @helper
-def _of_half(bits: int) -> np.float32:
+def _of_half(bits: np.int64) -> np.float32:
     """The value of a 2-byte float."""
     exponent, fraction = (bits >> 10) & 31, bits & 1023
     value = fraction * 2.0**-24

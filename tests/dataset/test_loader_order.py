@@ -55,7 +55,7 @@ def test_ranks_share_every_step_and_any_step_can_be_the_first(
             assert [x.tolist() for x in rest] == [x.tolist() for x in steps[r][start:]]
     for k, places in enumerate(alone):
         mine = [x[k].tolist() for x in steps if k < len(x)]
-        assert sorted(sum(mine, [])) == sorted(places.tolist())
+        assert sorted(place for x in mine for place in x) == sorted(places.tolist())
     everything = [place for x in steps for places in x for place in places.tolist()]
     assert sorted(everything) == list(range(n))
     if not shuffle and world == 1:

@@ -96,7 +96,7 @@ def test_really_evicted_files(tmp_path: Path) -> None:
     rows = some(dataset)
     warm = batches(dataset, rows)
     paths = sorted(tmp_path.rglob("*.h5"))
-    if not all([evict(path) for path in paths]):
+    if len([path for path in paths if evict(path)]) < len(paths):
         pytest.skip("this file system keeps its pages in memory")
     found = Days(dataset)
     assert resident_share(found.get(0, 1).arrays[0]) < reading.WARM

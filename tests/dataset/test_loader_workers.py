@@ -93,7 +93,8 @@ from bml.dataset.dataset import Dataset
 from bml.dataset.features import newest_book
 root = Path(sys.argv[1])
 dataset = Dataset.load(root / "dataset.h5", DayStore(root, "ab" * 32))
-print(sum(len(batch) for batch in ArrayLoader(dataset, dataset.fold.test)), len(newest_book(dataset, dataset.fold.test)[0]))
+rows = dataset.fold.test
+print(sum(map(len, ArrayLoader(dataset, rows))), len(newest_book(dataset, rows)[0]))
 """
     env = os.environ | {"PYTHONPATH": str(Path(bml.__file__).parents[1])}
     command = [sys.executable, "-c", code, str(dataset.store.root)]

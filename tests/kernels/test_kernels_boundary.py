@@ -111,7 +111,10 @@ DAYS = (BOOK.astype(np.float32), BOOK[:1].astype(np.float32))
 SETS = {"shift_GX": np.zeros((1, 3, 4), np.float32), "scale_GX": np.ones((1, 3, 4), np.float32)}
 
 
-def windows(days: Any = DAYS, day: Any = np.array([[0, 1]]), start: Any = np.array([1]), **kwargs: Any) -> Any:
+PLACES, STARTS = np.array([[0, 1]]), np.array([1])
+
+
+def windows(days: Any = DAYS, day: Any = PLACES, start: Any = STARTS, **kwargs: Any) -> Any:
     return kernels.gather_windows(days, day, start, **({"rows": 2} | kwargs))
 
 

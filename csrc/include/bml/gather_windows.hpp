@@ -19,20 +19,20 @@ inline constexpr std::int64_t read_ahead = 2048;                            // b
 
 template <class From>
 struct Days {
-    std::int64_t width;           // X
-    const From* const* day;       // (S) each (rows, X)
-    const std::int64_t* n_rows;   // (S)
+    std::int64_t width;          // X
+    const From* const* day;      // (S) each (rows, X)
+    const std::int64_t* n_rows;  // (S)
 };
 
 template <class To>
 struct Windows {
-    std::int64_t count, rows, most_days;          // W, T, K
+    std::int64_t count, rows, most_days;         // W, T, K
     const std::int64_t *day, *start, *standard;  // (W, K), (W), (W)
     To* out;                                     // (W, T, X)
 };
 
-// shift + x * scale, clipped, 0 where unknown. Of each set as many rows side by side as fill some lines, and one
-// line more.
+// shift + x * scale, clipped, 0 where unknown. Of each set as many rows side by side as fill some lines, and
+// one line more.
 class Standards {
     std::int64_t stride_;
     std::vector<float> shift_, scale_;
@@ -53,7 +53,8 @@ class Standards {
     const float* scale(std::int64_t set) const { return scale_.data() + set * stride_; }
 };
 
-// n values, a line of the output at a time: make(at, i) is the line of what lies at ``at``, the values from i on.
+// n values, a line of the output at a time: make(at, i) is the line of what lies at ``at``, the values from i
+// on.
 template <class From, class To, class Make>
 void write_values(const From* from, std::int64_t n, To* to, bool past_cache, Make make) {
     constexpr std::int64_t per_line = line_bytes / static_cast<std::int64_t>(sizeof(To));
@@ -79,7 +80,8 @@ void write_rows(const From* from, std::int64_t n_rows, std::int64_t width, To* t
                 const Standards* standards, std::int64_t set) {
     if constexpr (std::is_same_v<To, float>) {
         if (standards) {
-            const float *shift = standards->shift(set), *scale = standards->scale(set), most = standards->limit;
+            const float *shift = standards->shift(set), *scale = standards->scale(set),
+                        most = standards->limit;
             const Line zero{}, high = zero + most, low = zero - most;
             for (std::int64_t r = 0; r < n_rows; r += standards->rows)
                 write_values(from + r * width, std::min(standards->rows, n_rows - r) * width, to + r * width,
@@ -93,7 +95,9 @@ void write_rows(const From* from, std::int64_t n_rows, std::int64_t width, To* t
     }
     write_values(from, n_rows * width, to, past_cache, [](const From* at, std::int64_t) {
         if constexpr (std::is_same_v<From, To>) {
-            struct alignas(line_bytes) { char bytes[line_bytes]; } line;
+            struct alignas(line_bytes) {
+                char bytes[line_bytes];
+            } line;
             std::memcpy(&line, at, line_bytes);
             return line;
         } else {
@@ -127,7 +131,8 @@ void gather_windows(const Days<From>& in, const Windows<To>& out, const Standard
     const std::int64_t bytes = out.count * out.rows * in.width * static_cast<std::int64_t>(sizeof(To));
     parallel_for(threads, out.count * units, [&](std::int64_t unit) {
         const TinyNumbers kept;
-        const std::int64_t first = unit % units * gathered_rows, stop = std::min(out.rows, first + gathered_rows);
+        const std::int64_t first = unit % units * gathered_rows,
+                           stop = std::min(out.rows, first + gathered_rows);
         write_window(in, out, standards, unit / units, first, stop, bytes >= gathered_past_cache);
         stream_end();
     });

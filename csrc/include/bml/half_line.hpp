@@ -44,7 +44,8 @@ inline Line load_line(const std::uint16_t* from) {
     return x;
 }
 
-// Tiny numbers are kept while it lives, whatever mode the thread is in: a caller may have them flushed to zero.
+// Tiny numbers are kept while it lives, whatever mode the thread is in: a caller may have them flushed to
+// zero.
 class TinyNumbers {
 #if defined(__SSE2__)
     static constexpr unsigned flush = 0x8040;  // results, and operands
