@@ -36,10 +36,12 @@ def day_of(symbol: str, number: int, cadence_s: int, levels: int, dtype: npt.DTy
     context = DayContext(
         symbol=symbol, day=day, start_ns=start_ns, stop_ns=start_ns + NS_PER_DAY, cadence_ns=cadence_s * NS_PER_S
     )
+    book_TLF = rng.normal(0.0, 3.0, (rows, levels, 4))
+    book_TLF[..., 1::2] = abs(book_TLF[..., 1::2])  # quantities
     aligned = AlignedDay(
         symbol=symbol, day=day, cadence_ns=context.cadence_ns, quality=QualityReport(symbol=symbol), units="bps_log1p",
         grid_ns_T=start_ns + np.arange(rows, dtype=np.int64) * context.cadence_ns,
-        book_TLF=rng.normal(0.0, 3.0, (rows, levels, 4)).astype(dtype),
+        book_TLF=book_TLF.astype(dtype),
         mid_T=100.0 * np.exp(np.cumsum(rng.normal(0.0, 1e-3, rows))),
         age_ms_T=np.zeros(rows, np.int32), flag_T=np.zeros(rows, np.uint16),
         edges_L1=np.arange(levels + 1, dtype=np.int64), coverage_TL2=np.ones((rows, levels, 2), np.float32),

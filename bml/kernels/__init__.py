@@ -3,9 +3,10 @@
 ``day_tensor`` takes tall rows to depth bins on a grid in one pass, ``day_tensor_of_book`` a book that is placed. Their
 parts, each a kernel of its own:
 ``tall_to_wide`` rows to a book, ``resample_grid`` to a common grid, ``depth_profile``, ``occupied_edges`` and
-``bin_depth`` for depth, ``daily_moments`` and ``merge_moments`` for statistics. ``gather_windows`` takes windows out of many days.
-``window_feature`` is for kernels of your own, ``empty`` makes large outputs to be used again. Beside each function stands its specification, plain Python
-that the compiled code equals; ``BML_KERNELS=numba`` runs it under numba where there is no compiler.
+``bin_depth`` for depth, ``daily_moments`` and ``merge_moments`` for statistics. ``gather_windows`` takes windows out of
+many days. ``window_feature`` is for kernels of your own, ``empty`` makes large outputs to be used again. Beside each
+function stands its specification, plain Python that the compiled code equals; ``BML_KERNELS=numba`` runs it under numba
+where there is no compiler.
 """
 
 from __future__ import annotations

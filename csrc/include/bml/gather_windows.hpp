@@ -15,7 +15,7 @@ namespace bml {
 
 inline constexpr std::int64_t gathered_rows = 64;  // of a unit of work; no effect on the result
 inline constexpr std::int64_t gathered_past_cache = std::int64_t{1} << 19;  // bytes of output
-inline constexpr std::int64_t read_ahead = 2048;                            // bytes
+inline constexpr std::int64_t gathered_ahead = 2048;                        // bytes; no effect on any result
 
 template <class From>
 struct Days {
@@ -67,7 +67,7 @@ void write_values(const From* from, std::int64_t n, To* to, bool past_cache, Mak
     std::int64_t i = std::min(n, values_to_line(to));
     if (i > 0) part(0, i);
     for (; i + per_line <= n; i += per_line) {
-        __builtin_prefetch(reinterpret_cast<const char*>(from + i) + read_ahead);
+        __builtin_prefetch(reinterpret_cast<const char*>(from + i) + gathered_ahead);
         const auto line = make(from + i, i);
         past_cache ? stream_line(&line, to + i) : static_cast<void>(std::memcpy(to + i, &line, line_bytes));
     }
