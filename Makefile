@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 60
 # quiet: the table that is made of the figures says more than pytest-benchmark's
 MEASURE := $(BIN)/python -m pytest bench -q --benchmark-disable-gc --benchmark-quiet
 
-.PHONY: help demo demo-database test test-all lint format sanitize fuzz callgrind bench bench-gate bench-baseline bench-extraction clean
+.PHONY: help demo demo-database test test-all lint format sanitize fuzz callgrind bench bench-gate bench-baseline bench-extraction bench-loader clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -82,6 +82,10 @@ bench-baseline: $(STAMP)  ## measures three times and writes bench/baseline.json
 bench-extraction: $(STAMP)  ## a symbol-day out of PostgreSQL beside its peers (adbc-driver-postgresql, connectorx)
 	mkdir -p build
 	$(BIN)/python -m bench.extraction --json build/extraction.json
+
+bench-loader: $(STAMP)  ## the loader beside memcpy, pread, h5py, npz and a DataLoader (2 GB in /tmp, removed at the end)
+	$(BIN)/python -m bench.loader --folder /tmp/bml-bench-loader
+	rm -r /tmp/bml-bench-loader
 
 clean:  ## remove what was built (never data)
 	rm -rf build dist *.egg-info $(VENV)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from bml.book import layout, report
 from bml.book.hdf5 import Attribute, Place, read_header
-from bml.book.mapping import map_file
+from bml.book.mapping import Identity, identity, map_file
 from bml.types import DailyMoments, Float32, Float64, Floats, Int32, Int64, QualityReport, StoreError, UnreadableFile
 
 Parsed = TypeVar("Parsed")
@@ -53,7 +53,7 @@ def _open(path: Path) -> DayFile:
             layout.check_header(path, attributes, places)
             here, there = os.fstat(fd), os.stat(path)
             if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
-                return DayFile(path, attributes, places, map_file(fd))
+                return DayFile(path, attributes, places, map_file(fd), identity(fd))
         finally:
             os.close(fd)
     raise StoreError(f"{path}: is being replaced all the time: let its writer finish")
@@ -72,8 +72,9 @@ class DayFile:
         attributes: Mapping[str, Attribute],
         places: Mapping[str, Place],
         data: npt.NDArray[np.uint8],
+        identity: Identity,
     ) -> None:
-        self.path = path
+        self.path, self.identity = path, identity
         self._attributes = dict(attributes)
         self._places = dict(places)
         self._data: npt.NDArray[np.uint8] | None = data
@@ -83,6 +84,10 @@ class DayFile:
             raise ValueError(f"{self.path}: the day file is closed")
         place = self._places[name]
         return self._data[place.offset : place.stop].view(place.dtype).reshape(place.shape)
+
+    def place(self, name: str) -> Place:
+        """Where an array lies in the file, for who reads it by other means."""
+        return self._places[name]
 
     @property
     def book_TLF(self) -> Floats:

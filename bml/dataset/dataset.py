@@ -157,9 +157,7 @@ class Dataset:
             "dropped": self.drop_reasons,
             "class_shares": self.class_shares,
             "lookbacks": self.lookbacks,
-            "regimes": describe.by_regime(
-                self.index, self.fold, self.regime_N, self.regime_names, len(self.class_names)
-            ),
+            "regimes": describe.by_regime(self),
             "shape": self.shape,
             "notes": list(self.notes),
         }

@@ -59,11 +59,11 @@ def newest_book(dataset: Dataset, rows: Int64) -> tuple[Float32, tuple[str, ...]
     target first, then the other symbols in their order; 0 where a cell is missing, all 0 for a symbol that is not
     in ``dataset.present_NA``. Names are "target.level_0.bid_px", "other_1.level_0.bid_px"...: the asset axis is
     by place, so one column is of different symbols for different targets. Opens each day file once; the result
-    takes 4 K bytes a row, little else. Imports torch. Raises StoreError if a day file is gone or damaged.
+    takes 4 K bytes a row, little else. Raises StoreError if a day file is gone or damaged.
     """
-    from bml.dataset.loader import Standard
+    from bml.dataset.standard import Standard
 
-    standard = Standard(dataset.scaler.mean_ALF, dataset.scaler.std_ALF)
+    standard = Standard.of(dataset.scaler.mean_ALF, dataset.scaler.std_ALF)
     n_assets = len(dataset.symbols)
     targets, at, present_NA = dataset.index.target_N[rows], dataset.row_N[rows], dataset.present_NA[rows]
     x_NALF = np.zeros((at.shape[0], n_assets, dataset.levels, len(FIELDS)), dtype=np.float32)

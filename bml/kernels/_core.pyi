@@ -88,5 +88,17 @@ def daily_moments(
     total_V: Float64,
     threads: int,
 ) -> None: ...
+def gather_windows(
+    days: tuple[npt.NDArray[np.uint16] | Float32, ...],
+    day_WK: Int64,
+    start_W: Int64,
+    shift_GX: Float32,
+    scale_GX: Float32,
+    standard_W: Int64,
+    limit: float,
+    values_WTX: npt.NDArray[np.uint16] | Float32,
+    halves: bool,
+    threads: int,
+) -> None: ...
 def _pool_sum(n_units: int, spins: int, threads: int) -> int: ...
 def _pool_size() -> int: ...

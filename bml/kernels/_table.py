@@ -18,6 +18,7 @@ from bml.kernels import (
     _day_tensor,
     _day_tensor_of_book,
     _depth_profile,
+    _gather_windows,
     _occupied_edges,
     _resample_grid,
     _tall_to_wide,
@@ -196,6 +197,32 @@ def _series(rng: np.random.Generator, times: int, levels: int) -> Call:
     return Call((book(rng, times, levels).reshape(times, -1),))
 
 
+def _windows(rng: np.random.Generator, times: int, levels: int) -> Call:
+    """Two symbols of two half days each, a window over both of them, and one of a symbol that is missing."""
+    half = times // 2 + 1
+    days = tuple((book(rng, half, levels) - 65_000.0).astype(np.float32) for _ in range(4))
+    day = np.array([[0, 1], [-1, -1], [2, 3]])
+    return Call((days, day, np.array([half - times // 2, 0, 1])), {"rows": times})
+
+
+def _windows_standardised(rng: np.random.Generator, times: int, levels: int) -> Call:
+    call = _windows(rng, times, levels)
+    shift, scale = (rng.normal(size=(2, levels, 4)).astype(np.float32) for _ in range(2))
+    which = {"shift_GX": shift, "scale_GX": scale, "standard_W": np.array([1, 0, 0])}
+    return Call(call.args, call.kwargs | which | {"limit": 10.0})
+
+
+def _windows_of_halves(rng: np.random.Generator, times: int, levels: int) -> Call:
+    call = _windows_standardised(rng, times, levels)
+    return Call((tuple(x.astype(np.float16) for x in call.args[0]), *call.args[1:]), call.kwargs)
+
+
+def _windows_as_they_are(rng: np.random.Generator, times: int, levels: int) -> Call:
+    call = _windows(rng, times, levels)
+    days = tuple(x.astype(np.float16) for x in call.args[0])
+    return Call((days, *call.args[1:]), call.kwargs | {"dtype": np.float16})
+
+
 KERNELS = (
     Kernel(
         "day_tensor",
@@ -241,4 +268,15 @@ KERNELS = (
         {"near_and_ten": _book_and_edges, "occupied": _book_and_edges_each},
     ),
     Kernel("daily_moments", _daily_moments.daily_moments, (_daily_moments._daily_moments,), {"book": _series}),
+    Kernel(
+        "gather_windows",
+        _gather_windows.gather_windows,
+        (_gather_windows._gather_windows,),
+        {
+            "plain": _windows,
+            "standardised": _windows_standardised,
+            "halves": _windows_of_halves,
+            "as_they_are": _windows_as_they_are,
+        },
+    ),
 )

@@ -170,6 +170,7 @@ class _Run:
         self.loader = WindowLoader(
             dataset, self.rows, batch_size=settings.batch_size, shuffle=True, seed=settings.seed,
             weights_N=row_weights(dataset, self.rows, settings.half_life_days, uniqueness=settings.uniqueness),
+            device=device,
         )  # fmt: skip
         self.steps = min(len(self.loader), settings.max_batches or len(self.loader))
         _seed(settings.seed)
@@ -225,8 +226,7 @@ class _Run:
         """One pass over the training rows: mean weighted loss per sample, samples seen."""
         self.net.train()
         total, seen = torch.zeros((), dtype=torch.float64, device=self.device), 0
-        self.loader.epoch = epoch  # another order
-        batches: Iterable[Any] = islice(self.loader, self.steps)
+        batches: Iterable[Any] = islice(self.loader.epoch(epoch), self.steps)
         for step, batch in enumerate(told.batches(batches, self.steps, epoch), 1):
             loss = self._step(to_device(batch, self.device))
             count = int(batch.y_B.shape[0])

@@ -57,7 +57,7 @@ def logits(net: nn.Module, dataset: Dataset, rows: Int64, *, batch_size: int = 6
     net.to(where).eval()
     out_NC = np.empty((rows.shape[0], len(dataset.class_names)))
     done = 0
-    loader = WindowLoader(dataset, rows, batch_size=batch_size, shuffle=False, seed=0, epoch=0)
+    loader = WindowLoader(dataset, rows, batch_size=batch_size, device=where)
     with torch.inference_mode():
         for batch in loader:
             logits_BC = forward(net, to_device(batch, where)).double().cpu().numpy()

@@ -13,6 +13,7 @@
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "bml/error.hpp"
 #include "bml/half.hpp"
@@ -131,6 +132,7 @@ void add_resample_grid(py::module_& m);
 void add_depth_profile(py::module_& m);
 void add_bin_depth(py::module_& m);
 void add_daily_moments(py::module_& m);
+void add_gather_windows(py::module_& m);
 void add_pool(py::module_& m);
 
 }  // namespace bml::bind
@@ -149,6 +151,21 @@ struct pybind11::detail::type_caster<std::array<bml::bind::Array<T>, K>> {
     bool load(handle from, bool) {
         if (!PyTuple_CheckExact(from.ptr()) || PyTuple_GET_SIZE(from.ptr()) != Py_ssize_t{K}) return false;
         for (std::size_t k = 0; k < K; ++k)
+            if (!bml::bind::load(PyTuple_GET_ITEM(from.ptr(), static_cast<Py_ssize_t>(k)), value[k]))
+                return false;
+        return true;
+    }
+};
+
+// A tuple of any number of arrays of T
+template <class T>
+struct pybind11::detail::type_caster<std::vector<bml::bind::Array<T>>> {
+    using Arrays = std::vector<bml::bind::Array<T>>;
+    PYBIND11_TYPE_CASTER(Arrays, const_name("tuple"));
+    bool load(handle from, bool) {
+        if (!PyTuple_CheckExact(from.ptr())) return false;
+        value.resize(static_cast<std::size_t>(PyTuple_GET_SIZE(from.ptr())));
+        for (std::size_t k = 0; k < value.size(); ++k)
             if (!bml::bind::load(PyTuple_GET_ITEM(from.ptr(), static_cast<Py_ssize_t>(k)), value[k]))
                 return false;
         return true;

@@ -12,6 +12,7 @@ PYBIND11_MODULE(BML_MODULE, m) {
     bml::bind::add_depth_profile(m);
     bml::bind::add_bin_depth(m);
     bml::bind::add_daily_moments(m);
+    bml::bind::add_gather_windows(m);
     bml::bind::add_pool(m);
     pybind11::dict codes;
     codes["LEVEL_BELOW_ONE"] = static_cast<int>(What::level_below_one);

@@ -10,6 +10,7 @@
 #include "bml/depth_profile.hpp"
 #include "bml/distinct_times.hpp"
 #include "bml/error.hpp"
+#include "bml/gather_windows.hpp"
 #include "bml/occupied_edges.hpp"
 #include "bml/resample_grid.hpp"
 #include "bml/tall_to_wide.hpp"
@@ -292,6 +293,48 @@ void test_daily_moments() {
 
 }  // namespace
 
+// Windows over two days and of none, of rows of any width, beside a plain loop; large ones go past the cache.
+template <class From>
+void windows_of(int64_t width, int64_t rows) {
+    const auto at = [](int64_t i) { return static_cast<std::size_t>(i); };
+    std::vector<From> day[2];
+    const From* days[2];
+    const int64_t n_rows[2] = {rows / 2 + 1, rows - rows / 2};
+    for (int d = 0; d < 2; ++d) {
+        for (int64_t i = 0; i < n_rows[d] * width; ++i) day[d].push_back(static_cast<From>(i * 7 % 1000));
+        days[d] = day[d].data();
+    }
+    std::vector<float> shift(at(2 * width)), scale(at(2 * width)), out(at(2 * rows * width), 7);
+    for (std::size_t i = 0; i < shift.size(); ++i) shift[i] = float(i) - 9, scale[i] = 0.5f * float(i % 5);
+    const int64_t which[4] = {0, 1, -1, -1}, start[2] = {1, 0}, set[2] = {1, 0};
+    const bml::Standards standards(2, width, shift.data(), scale.data(), 100);
+    for (const bml::Standards* with : {static_cast<const bml::Standards*>(nullptr), &standards}) {
+        bml::gather_windows<From, float>({width, days, n_rows}, {2, rows, 2, which, start, set, out.data()},
+                                         with, 2);
+        bool same = true;
+        for (int64_t i = 0; i < rows * width; ++i) {
+            const int64_t from = i + width, first = n_rows[0] * width;
+            const From one = from < first ? day[0][at(from)] : day[1][at(from - first)];
+            From line[bml::n_line] = {one};
+            float x = bml::load_line(line)[0];
+            const std::size_t g = at(width + i % width);
+            if (with) x = std::min(std::max(shift[g] + x * scale[g], -100.0f), 100.0f);
+            same &= out[at(i)] == x && out[at(rows * width + i)] == 0;
+        }
+        CHECK(same);
+    }
+}
+
+void test_gather_windows() {
+    for (const int64_t width : {0, 1, 3, 15, 16, 17, 240, 1025})
+        for (const int64_t rows : {0, 1, 2, 63, 130}) {
+            windows_of<float>(width, rows);
+            windows_of<std::uint16_t>(width, rows);
+        }
+    windows_of<float>(33, 5000);
+    windows_of<std::uint16_t>(240, 700);
+}
+
 int main() {
     test_times();
     test_tall_to_wide();
@@ -300,6 +343,7 @@ int main() {
     test_depth_by_hand();
     test_fold_forms();
     test_daily_moments();
+    test_gather_windows();
     std::printf(failures ? "%d failed\n" : "native_test: all passed\n", failures);
     return failures != 0;
 }

@@ -117,6 +117,37 @@ def series(draw: st.DrawFn) -> Any:
     return x.astype(draw(FLOAT_TYPES))
 
 
+@st.composite
+def windows(draw: st.DrawFn) -> Call:
+    """Windows over up to three days of any length, some of none, of every bit pattern of a 2-byte float."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    half = draw(st.booleans())
+    shape = draw(st.sampled_from([(), (1,), (3,), (2, 4), (17,), (0,)]))
+    days = []
+    for length in draw(st.lists(st.sampled_from([0, 1, 2, 5, 63, 70]), min_size=1, max_size=4)):
+        bits = rng.integers(0, 2**16 if half else 2**32, (length, *shape), np.uint16 if half else np.uint32)
+        days.append(bits.view(np.float16 if half else np.float32))
+    rows = draw(st.integers(0, 70))
+    named, start = [], []
+    for w in range(draw(st.integers(0, 3))):
+        named.append(draw(st.lists(st.integers(0, len(days) - 1), max_size=3)))
+        room = sum(len(days[d]) for d in named[w]) - rows
+        if room < 0:
+            named[w] = []
+        start.append(draw(st.integers(0, min(room, len(days[named[w][0]])))) if named[w] else 0)
+    day = np.array([d + [-1] * (3 - len(d)) for d in named], np.int64).reshape(len(named), 3)
+    call = Call((tuple(days), day, np.array(start, np.int64)), {"rows": rows})
+    if draw(st.booleans()):
+        for name in ("shift_GX", "scale_GX"):
+            call.kwargs[name] = rng.normal(0, 3, (2, *shape)).astype(np.float32) * draw(
+                st.sampled_from([np.float32(1), np.float32(1e-38)])  # products too small to be normal
+            )
+        call.kwargs.update(standard_W=rng.integers(0, 2, len(named)), limit=draw(st.sampled_from([10.0, np.inf])))
+    elif half and draw(st.booleans()):
+        call.kwargs["dtype"] = np.float16
+    return call
+
+
 def outcome(kernel: Kernel, call: Call, backend: str) -> Any:
     """What a call comes to on a backend ("spec", "compiled v3"): its arrays and numbers, or the refusal."""
     with use(*backend.split()):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy import stats
 
 FIELDS = ["bid_px", "bid_qty", "ask_px", "ask_qty"]
@@ -151,6 +152,24 @@ def day_tensor_of_book(times: Any, wide: Any, grid: Any, edges: Any, *, max_age_
     return binned.astype(np.float32), coverage, source, age, values[:, 0, ::2].mean(axis=1), times
 
 
+def gather_windows(
+    days: Any, day: Any, start: Any, *, rows: int, shift_GX: Any = None, scale_GX: Any = None, standard_W: Any = None,
+    limit: float = math.inf, dtype: Any = np.float32,
+) -> Any:  # fmt: skip
+    """Concatenate and slice; standardise by torch, which rounds after each of its steps."""
+    windows = np.zeros((len(day), rows, *days[0].shape[1:]), dtype)
+    for w in range(len(day)):
+        named = [days[d] for d in day[w] if d >= 0]
+        if not named:
+            continue
+        window = torch.from_numpy(np.concatenate(named)[start[w] : start[w] + rows])
+        if shift_GX is not None:
+            window = torch.mul(window, torch.from_numpy(scale_GX[standard_W[w]]))
+            window = (window + torch.from_numpy(shift_GX[standard_W[w]])).clamp(-limit, limit).nan_to_num(nan=0.0)
+        windows[w] = window.numpy()
+    return windows
+
+
 ORACLES = {
     "day_tensor": day_tensor,
     "day_tensor_of_book": day_tensor_of_book,
@@ -160,4 +179,5 @@ ORACLES = {
     "occupied_edges": occupied_edges,
     "bin_depth": bin_depth,
     "daily_moments": daily_moments,
+    "gather_windows": gather_windows,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import kernel_oracles as oracles
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from kernel_cases import (
@@ -21,6 +22,7 @@ from kernel_cases import (
     series,
     tall_rows,
     wide_books_with_edges,
+    windows,
 )
 
 from bml.kernels._table import KERNELS, Call
@@ -41,7 +43,7 @@ def test_examples(name: str, example: str, backends: list[str]) -> None:
     got = assert_backends_agree(kernel, call, backends)
     wanted = oracles.ORACLES[name](*call.args, **call.kwargs)
     wanted = wanted if isinstance(wanted, tuple) else (wanted,)
-    exact = name in ("tall_to_wide", "depth_profile") or example == "forward_fill"
+    exact = name in ("tall_to_wide", "depth_profile", "gather_windows") or example == "forward_fill"
     got = got[: len(wanted)]  # the oracle of day_tensor knows no more than the grid
     if name == "daily_moments":  # the third moment may be near zero: it is judged beside the fourth
         got, wanted = (*got[:3], *got[4:]), (*wanted[:3], *wanted[4:])
@@ -175,3 +177,36 @@ def test_daily_moments(x: np.ndarray, backends: list[str]) -> None:
         assert got.m2_V[v] == pytest.approx(m2, rel=1e-10, abs=0)
         assert got.m3_V[v] == pytest.approx(m3, rel=0, abs=1e-9 * (off**3).sum())
         assert got.m4_V[v] == pytest.approx(m4, rel=1e-9, abs=0)
+
+
+@given(call=windows())
+def test_gather_windows(call: Call, backends: list[str]) -> None:
+    (got,) = assert_backends_agree(TABLE["gather_windows"], call, backends)
+    limited = call.kwargs.get("limit", 1.0) == 10.0 or "shift_GX" not in call.kwargs  # else torch's nan_to_num
+    if limited:
+        with np.errstate(all="ignore"):
+            assert_same((got,), (oracles.gather_windows(*call.args, **call.kwargs),))
+
+
+def test_every_2_byte_float(backends: list[str]) -> None:
+    half = np.arange(2**16, dtype=np.uint16).view(np.float16).reshape(-1, 16)
+    call = Call(((half,), np.array([[0]]), np.array([0])), {"rows": len(half)})
+    (got,) = assert_backends_agree(TABLE["gather_windows"], call, backends)
+    assert_same((got[0],), (half.astype(np.float32),))
+
+
+def test_tiny_values_stay_though_the_caller_flushes_them(backends: list[str]) -> None:
+    tiny = np.full((200, 33), 1e-39, np.float32)
+    sets = {"shift_GX": np.zeros((1, 33), np.float32), "scale_GX": np.full((1, 33), 0.5, np.float32)}
+    given = sets | {"standard_W": np.zeros(1, np.int64), "rows": 200, "threads": 2}
+    wanted = outcome(TABLE["gather_windows"], Call(((tiny,), np.array([[0]]), np.array([0])), given), "spec")[0]
+    bits = wanted.view(np.uint32)
+    assert (bits > 0).all()
+    try:
+        assert torch.set_flush_denormal(True)
+        for cpu in (b for b in backends if b.startswith("compiled")):
+            (got,) = outcome(TABLE["gather_windows"], Call(((tiny,), np.array([[0]]), np.array([0])), given), cpu)
+            assert (got.view(np.uint32) == bits).all()
+            assert float(torch.full((1,), 1e-38) * 0.1) == 0.0  # the caller's mode is as it was
+    finally:
+        torch.set_flush_denormal(False)

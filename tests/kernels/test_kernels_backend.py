@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kernel_cases import LOWEST
 
 import bml
 from bml import kernels
@@ -131,6 +132,28 @@ class TestCompiledModule:
                 self.core.bin_depth(
                     np.ones((1, 2, 4)), np.array(edges), np.ones((1, 1, 4)), np.ones((1, 1, 2), np.float32), 1
                 )
+
+    @pytest.mark.parametrize(("day", "start", "which", "words"), [
+        ([[0, 2]], [0], [0], "day_WK: no such day"), ([[0, 1]], [-1], [0], "start_W: outside of its day"),
+        ([[0, 1]], [LOWEST], [0], "start_W: outside of its day"), ([[0, 1]], [3], [0], "start_W: outside of its day"),
+        ([[0, 1]], [2], [0], "day_WK: too few rows"), ([[0, -1]], [0], [0], "day_WK: too few rows"),
+        ([[0, 1]], [0], [1], "standard_W: no such set"), ([[0, 1]], [0], [-1], "standard_W: no such set"),
+        ([[0, 1]], [0, 0], [0], "start_W: wrong size"), ([[0, 1]], [0], [], "standard_W: wrong size"),
+    ])  # fmt: skip
+    def test_windows_outside_their_days_are_refused(
+        self, day: list[list[int]], start: list[int], which: list[int], words: str
+    ) -> None:
+        days, sets = (np.ones((2, 3), np.float32), np.ones((1, 3), np.float32)), np.ones((1, 3), np.float32)
+        places, first, standard = (np.array(x, np.int64) for x in (day, start, which))
+        out = np.zeros((1, 3, 3), np.float32)
+        self.core.gather_windows(days, np.array([[0, 1]]), np.zeros(1, np.int64), sets, sets, np.zeros(1, np.int64),
+                                 10.0, out, False, 1)  # fmt: skip
+        assert (out == 2.0).all()
+        with pytest.raises(ValueError, match=f"^{words}"):
+            self.core.gather_windows(days, places, first, sets, sets, standard, 10.0, out, False, 1)
+        with pytest.raises(ValueError, match="^days: wrong shape"):
+            self.core.gather_windows((days[0], days[1][:, :2].copy()), places, first, sets, sets, standard, 10.0, out,
+                                     False, 1)  # fmt: skip
 
     def test_does_not_write_to_read_only_memory(self) -> None:
         count = np.zeros((2, 2), np.int64)

@@ -64,7 +64,7 @@ def _flat(call: Call) -> list[np.ndarray]:
 
 CHANGES: list[Callable[[np.ndarray], Any]] = [
     lambda x: x.astype(x.dtype.newbyteorder()) if x.dtype.itemsize > 1 else x.astype(bool),
-    lambda x: np.zeros(x.shape, np.float16),
+    lambda x: np.zeros(x.shape, np.float16 if x.dtype != np.float16 else np.float64),
     lambda x: x.tolist(),
 ]
 
@@ -105,6 +105,17 @@ def i32(*x: int) -> np.ndarray:
 
 def i8(*x: int) -> np.ndarray:
     return np.array(x, np.int8)
+
+
+DAYS = (BOOK.astype(np.float32), BOOK[:1].astype(np.float32))
+SETS = {"shift_GX": np.zeros((1, 3, 4), np.float32), "scale_GX": np.ones((1, 3, 4), np.float32)}
+
+
+PLACES, STARTS = np.array([[0, 1]]), np.array([1])
+
+
+def windows(days: Any = DAYS, day: Any = PLACES, start: Any = STARTS, **kwargs: Any) -> Any:
+    return kernels.gather_windows(days, day, start, **({"rows": 2} | kwargs))
 
 
 SIDED = {"columns": FOUR[:2], "side_N": i8(0, 1, 0)}
@@ -182,6 +193,33 @@ REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: kernels.occupied_edges(BOOK, -1, 2), ValueError,
      "occupied_edges: near_levels must be at least 0 and below 2**63, not -1"),
     (lambda: kernels.daily_moments(np.ones(3)), ValueError, "daily_moments: x_TV must be 2-D, not 1-D"),
+    (lambda: windows(DAYS[0]), TypeError, "gather_windows: days must be a tuple of arrays, not ndarray"),
+    (lambda: windows(()), ValueError, "gather_windows: days is empty: it takes one at least, for the shape of a row"),
+    (lambda: windows((DAYS[0], DAYS[1].astype(np.float16))), TypeError,
+     "gather_windows: days must be all float32 or all float16"),
+    (lambda: windows((DAYS[0], DAYS[1][:, :2])), ValueError,
+     "gather_windows: days[1] has rows (2, 4), but days[0] has (3, 4)"),
+    (lambda: windows(day=np.array([[0, 2]])), ValueError,
+     "gather_windows: day_WK must lie below 2, the number of days, not 2"),
+    (lambda: windows(day=np.array([[0, -2]])), ValueError,
+     "gather_windows: day_WK must be a place in days or -1, not -2"),
+    (lambda: windows(start=np.array([2])), ValueError,
+     "gather_windows: window 0 begins at row 2 of [2, 1] and has 2 rows: it must begin and end inside its days"),
+    (lambda: windows(start=np.array([LOWEST])), ValueError,
+     f"gather_windows: window 0 begins at row {LOWEST} of [2, 1] and has 2 rows: "
+     "it must begin and end inside its days"),
+    (lambda: windows(rows=4), ValueError,
+     "gather_windows: window 0 begins at row 1 of [2, 1] and has 4 rows: it must begin and end inside its days"),
+    (lambda: windows(start=np.array([1, 2])), ValueError,
+     "gather_windows: start_W has length 2, but day_WK has length 1"),
+    (lambda: windows(**SETS), ValueError, "gather_windows: shift_GX, scale_GX and standard_W come together"),
+    (lambda: windows(**SETS, standard_W=i64(1)), ValueError,
+     "gather_windows: standard_W must lie in 0..0, the sets of shift_GX"),
+    (lambda: windows(**SETS | {"scale_GX": np.ones((1, 3, 2), np.float32)}, standard_W=i64(0)), ValueError,
+     "gather_windows: scale_GX must have shape (1, 3, 4), not (1, 3, 2)"),
+    (lambda: windows(**SETS, standard_W=i64(0), limit=0), ValueError, "gather_windows: limit must be above 0, not 0"),
+    (lambda: windows(dtype=np.float16), TypeError,
+     "gather_windows: dtype must be float32, or that of the days as they are, not float16"),
 ]  # fmt: skip
 
 
@@ -255,6 +293,9 @@ def test_empty_inputs(backend: str) -> None:
     assert kernels.occupied_edges(np.empty((0, 2, 4)), 2, 3).shape == (0, 6)
     np.testing.assert_array_equal(kernels.occupied_edges(np.empty((1, 0, 4)), 2, 3), np.zeros((1, 6)))
     assert kernels.daily_moments(np.empty((5, 0))).count_V.shape == (0,)
+    assert windows(day=np.empty((0, 2), np.int64), start=i64()).shape == (0, 2, 3, 4)
+    assert windows((np.empty((0, 0), np.float32),), np.empty((2, 0), np.int64), i64(0, 0)).shape == (2, 2, 0)
+    assert windows(rows=0).shape == (1, 0, 3, 4)
     np.testing.assert_array_equal(kernels.daily_moments(np.empty((0, 2))).stats()[:4], np.full((4, 2), np.nan))
 
 
