@@ -21,7 +21,7 @@ from bml.audit.world import Key, Read, World, WorldSource
 from bml.book.dayfile import DayFile
 from bml.book.days import DayBuilder, Learned, days_between, store_digest
 from bml.book.hdf5 import Attribute, Place, read_header
-from bml.book.mapping import map_file
+from bml.book.mapping import Identity, identity, map_file
 from bml.book.store import DayStore
 from bml.config import Config
 from bml.config.secret import redact_values
@@ -37,9 +37,10 @@ class Built:
     attributes: Mapping[str, Attribute]
     places: Mapping[str, Place]
     data: npt.NDArray[np.uint8]
+    identity: Identity
 
     def open(self) -> DayFile:
-        return DayFile(self.path, self.attributes, self.places, self.data)
+        return DayFile(self.path, self.attributes, self.places, self.data, self.identity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,6 @@ def _opened(path: Path) -> Built:
     attributes, places = read_header(path)
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return Built(path, attributes, places, map_file(fd))
+        return Built(path, attributes, places, map_file(fd), identity(fd))
     finally:
         os.close(fd)
