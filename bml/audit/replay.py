@@ -24,7 +24,14 @@ from bml.dataset.splits import block_bounds, day_start_ns, split_spec, train_spa
 from bml.types import Int64
 
 #: functions that fit a constant on the training block
-FITTED = (("bml.dataset.samples", "fit_scaler"), ("bml.dataset.samples", "fit_scale"))
+FITTED = (
+    ("bml.dataset.samples", "fit_scaler"),
+    ("bml.dataset.calendar", "fit_scale"),
+    ("bml.dataset.calendar", "hold_constant"),
+    ("bml.dataset.classes", "QuantileClasses.fitted"),
+    ("bml.dataset.classes", "VolatilityClasses.fitted"),
+    ("bml.dataset.hmm", "fit"),
+)
 
 #: symbol -> (candidate rows, number of the first reason to drop each, -1 to keep it)
 Reasons = dict[str, tuple[Int64, Int64]]
