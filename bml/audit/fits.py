@@ -39,9 +39,9 @@ class Fits:
         return self._known[when]
 
     def _forecasters(self) -> dict[str, baselines.Baseline]:
-        train = self._dataset.fold.train
+        train, families = self._dataset.fold.train, baselines.baselines_for(self._dataset)
         return {
-            name: baselines.BASELINES[name].fit(self._dataset, train, self.of(When.TRAINING)["weights.row_weights_N"])
+            name: families[name].fit(self._dataset, train, self.of(When.TRAINING)["weights.row_weights_N"])
             for name in FORECASTERS
         }
 

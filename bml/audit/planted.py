@@ -15,7 +15,6 @@ import numpy as np
 from bml.audit.replay import Replay
 from bml.audit.swap import swapped
 from bml.book.days import days_between
-from bml.dataset.labels import assign
 from bml.registry import learner
 from bml.types import AlignedDay, Flag, Float64, Fold, Int64, SampleIndex
 
@@ -101,15 +100,28 @@ def _off_by_one(real: Any) -> Any:
     return log_return
 
 
-@_leak("class edges of the test block's own", SAMPLES, "collect")
+@_leak("class edges of the test block's own", SAMPLES, "classify")
 def _own_edges(real: Any) -> Any:
-    def change(columns: Any) -> None:
-        late = columns["row_N"] >= np.quantile(columns["row_N"], 0.8)
-        share_E = np.linspace(0.0, 1.0, columns["edges_NE"].shape[1] + 2)[1:-1]
-        columns["edges_NE"][late] = np.quantile(columns["return_N"][late], share_E)
-        columns["y_N"][late] = assign(columns["return_N"][late], columns["edges_NE"][late])
+    def classify(scheme: Any, symbols: Any, target_N: Any, return_N: Float64, *rest: Any) -> Any:
+        fitted, edges_NE = real(scheme, symbols, target_N, return_N, *rest)
+        late = slice(int(0.8 * return_N.shape[0]), None)
+        share_E = np.linspace(0.0, 1.0, edges_NE.shape[1] + 2)[1:-1]
+        edges_NE[late] = np.quantile(return_N[late], share_E)
+        return fitted, edges_NE
 
-    return _collected(real, change)
+    return classify
+
+
+def _nothing_fitted(replay: Replay) -> str:
+    classes = replay.real.dataset.labelling[0]["classes"]
+    return "" if classes.get("shares") else "the edges are given, not fitted"
+
+
+@_leak("class edges fitted to all rows", SAMPLES, "classify", pointless=_nothing_fitted)
+def _edges_of_all(real: Any) -> Any:
+    return lambda scheme, symbols, target_N, *rest: real(
+        scheme, symbols, target_N, *rest[:-1], np.arange(len(target_N))
+    )
 
 
 def _no_spanned(replay: Replay) -> str:
@@ -226,8 +238,8 @@ def _by_outcome(real: Any) -> Any:
 
 @_leak("weights scaled over all rows", "bml.training.losses", "row_weights")
 def _weights_of_all(real: Any) -> Any:
-    def row_weights(dataset: Any, rows: Int64, *arguments: Any) -> Any:
-        return real(dataset, np.arange(len(dataset)), *arguments)[rows]
+    def row_weights(dataset: Any, rows: Int64, *arguments: Any, **options: Any) -> Any:
+        return real(dataset, np.arange(len(dataset)), *arguments, **options)[rows]
 
     return row_weights
 
@@ -237,9 +249,30 @@ def _last_label(real: Any) -> Any:
     def change(columns: Any) -> None:
         for target in np.unique(columns["target_N"]):
             mine = np.flatnonzero(columns["target_N"] == target)
-            columns["last_y_N"][mine[1:]] = columns["y_N"][mine[:-1]]
+            columns["last_return_N"][mine[1:]] = columns["return_N"][mine[:-1]]
 
     return _collected(real, change)
+
+
+def _no_regime(replay: Replay) -> str:
+    return "" if replay.real.dataset.regime_names else "there are no regimes"
+
+
+@_leak("regime of the unfinished day", "bml.dataset.regime", "coordinates", pointless=_no_regime)
+def _regime_of_today(real: Any) -> Any:
+    def coordinates(*arguments: Any) -> Any:
+        return tuple(np.roll(x_DA, -1, axis=0) for x_DA in real(*arguments))
+
+    return coordinates
+
+
+@_leak("regime's rank among all days", "bml.dataset.regime", "trailing_rank", pointless=_no_regime)
+def _rank_of_all(real: Any) -> Any:
+    def trailing_rank(x_DA: Float64, days: int) -> Float64:
+        below_DA: Float64 = (x_DA[:, None] > x_DA[None]).mean(axis=1)
+        return np.where(np.isfinite(real(x_DA, days)), below_DA, np.nan)
+
+    return trailing_rank
 
 
 @_leak("input window a row too late", "bml.dataset.series", "Grid.row")
@@ -260,9 +293,9 @@ def _calendar_of_all() -> Iterator[None]:
         return _collected(real, lambda columns: seen.update(sigma_N=columns["sigma_N"].copy()))
 
     def fit(real: Any) -> Any:
-        return lambda start_ns, stop_ns, sigma_train_N: real(start_ns, stop_ns, seen["sigma_N"])
+        return lambda start_ns, stop_ns, sigma_train_N, *rest: real(start_ns, stop_ns, seen["sigma_N"], *rest)
 
-    with swapped(SAMPLES, "collect", remember), swapped(SAMPLES, "fit_scale", fit):
+    with swapped(SAMPLES, "collect", remember), swapped("bml.dataset.calendar", "fit_scale", fit):
         yield
 
 
