@@ -151,7 +151,7 @@ class TestCompiledModule:
         assert (out == 2.0).all()
         with pytest.raises(ValueError, match=f"^{words}"):
             self.core.gather_windows(days, places, first, sets, sets, standard, 10.0, out, False, 1)
-        with pytest.raises(ValueError, match="^days: wrong shape"):
+        with pytest.raises(ValueError, match=r"^days: wrong shape"):
             self.core.gather_windows((days[0], days[1][:, :2].copy()), places, first, sets, sets, standard, 10.0, out,
                                      False, 1)  # fmt: skip
 
