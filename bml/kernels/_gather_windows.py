@@ -78,10 +78,11 @@ def gather_windows(
     if _backend.current() == "compiled":
         _gather_windows(flat, day, start, *sets, standard, most, to, kind == _HALF, n_threads)
         return out
-    for w, named in enumerate(day):  # one by one: numba compiles for each number of days
+    for w, named in enumerate(day):  # one by one, and filled up: numba compiles for each number of days
         mine = tuple(flat[d] for d in named[: _count(named)])
+        filled = (*mine, *flat[:1] * (4 - len(mine) % 4))
         which = standard[w : w + 1] if len(sets[0]) else standard
-        _gather_windows(mine or flat[:1], _places(len(mine)), start[w : w + 1], *sets, which, most,
+        _gather_windows(filled, _places(len(mine)), start[w : w + 1], *sets, which, most,
                         to[w : w + 1], kind == _HALF, n_threads)  # fmt: skip
     return out
 
@@ -167,9 +168,9 @@ def _limit(where: str, limit: object) -> float:
 def _of_half(bits: np.int64) -> np.float32:
     """The value of a 2-byte float."""
     exponent, fraction = (bits >> 10) & 31, bits & 1023
-    value = fraction * 2.0**-24
+    value = np.float64(fraction) * 2.0**-24
     if exponent == 31:
-        value = np.nan if fraction else np.inf
+        value = np.float64(np.nan if fraction else np.inf)
     elif exponent > 0:
         value = (1024 + fraction) * 2.0 ** (exponent - 25)
     return np.float32(-value if bits & 0x8000 else value)

@@ -11,7 +11,6 @@ import pytest
 import torch
 from dataset_market import Market
 
-from bml.dataset import loader as loader_module
 from bml.dataset import resident
 from bml.dataset.dataset import Dataset
 from bml.dataset.loader import Batch, WindowLoader
@@ -98,7 +97,6 @@ def test_auto_is_the_device_when_it_is_a_gpu_with_room(dataset: Dataset, monkeyp
         assert resident.fits(dataset, torch.device("cuda")) is fits
     with pytest.raises(ValueError, match="residency must be 'auto', 'host' or 'device', got 'gpu'"):
         WindowLoader(dataset, rows, residency="gpu")  # type: ignore[arg-type]
-    assert loader_module.Residency
 
 
 def test_pickled_it_finds_its_days_again(dataset: Dataset) -> None:
