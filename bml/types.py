@@ -272,7 +272,10 @@ class SampleIndex:
 
     Every interval is half-open (start, stop] in the sense that a value dated exactly ``start`` is not
     used and one dated exactly ``stop`` is: input (anchor - window, anchor], label (anchor, anchor + horizon],
-    context [first context day, day of the anchor). ``edges_NE`` are the C - 1 inner class edges in log return.
+    context [``context_start_ns_N``, anchor]: nothing dated before it enters anything known at the anchor, but for
+    constants of the training block. Of several horizons, or a label that may end early, the label interval is the
+    longest, so which samples are kept depends on no outcome. ``edges_NE`` are the C - 1 inner class edges in log
+    return, and ``y_N`` the class of ``return_N`` between them, in every row and of every kind of label.
     """
 
     anchor_ns_N: Int64
@@ -280,7 +283,7 @@ class SampleIndex:
     input_start_ns_N: Int64
     context_start_ns_N: Int64
     label_stop_ns_N: Int64
-    return_N: Float64  # log return of the mid over the label interval
+    return_N: Float64  # log return of the mid over the label
     sigma_N: Float64  # causal volatility of the log return over one horizon, known at the anchor
     edges_NE: Float64
     y_N: Int64

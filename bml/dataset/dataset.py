@@ -20,13 +20,12 @@ from bml.book.publish import publish
 from bml.book.store import DayStore
 from bml.dataset.calendar import CalendarScale
 from bml.dataset.context import Scaler
+from bml.dataset.describe import by_regime
+from bml.dataset.labels import MoreLabels, Outcomes
 from bml.dataset.series import Grid
 from bml.types import FIELDS, SPLITS, Float32, Float64, Fold, Int64, SampleIndex, StoreError
 
-SCHEMA = "bml.dataset/2"
-
-#: of a dataset with window features; one without is as it was before there were any
-SCHEMA_FEATURES = "bml.dataset/3"
+SCHEMA = "bml.dataset/4"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +38,13 @@ class Dataset:
     ``last_y_N`` the class of the return over (anchor - horizon, anchor] under the edges of the anchor, -1 if
     unknown. ``drop_reasons`` counts dropped anchors per target, ``class_shares`` and ``n_eff`` (effective number
     of samples, see :func:`bml.dataset.weights.average_uniqueness`) are per block. ``notes`` are warnings in words.
+    ``labelling`` says of each horizon, first the one trained on, what its labels and classes are, with the numbers
+    that were fitted to training rows; ``more`` are the labels over the other horizons, ``outcomes`` how those of
+    triple barriers ended (None: there are none).
     ``store_digest`` is the digest of the day files it was built from. ``feature_names`` are those of their window
-    features, if there are any.
+    features, if there are any. ``lookbacks`` say in ns how far before an anchor what is known there may reach, see
+    :func:`bml.dataset.conditions.lookbacks`; ``regime_N`` is a place in ``regime_names``, -1 where unknown, and
+    ``regime_model`` what was fitted on training days to tell it.
     """
 
     symbols: tuple[str, ...]
@@ -70,6 +74,13 @@ class Dataset:
     notes: tuple[str, ...]
     store_digest: str
     store: DayStore
+    lookbacks: dict[str, int]
+    regime_N: Int64
+    regime_names: tuple[str, ...]
+    regime_model: dict[str, Any]
+    more: MoreLabels
+    outcomes: Outcomes | None
+    labelling: tuple[dict[str, Any], ...]
     feature_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -130,11 +141,14 @@ class Dataset:
             "symbols": list(self.symbols),
             "targets": list(self.targets),
             "classes": list(self.class_names),
+            "labelling": list(self.labelling),
             "rows": {name: int(getattr(self.fold, name).shape[0]) for name in SPLITS},
             "n_eff": self.n_eff,
             "n_purged": self.fold.n_purged,
             "dropped": self.drop_reasons,
             "class_shares": self.class_shares,
+            "lookbacks": self.lookbacks,
+            "regimes": by_regime(self.index, self.fold, self.regime_N, self.regime_names, len(self.class_names)),
             "shape": self.shape,
             "notes": list(self.notes),
         }
@@ -143,8 +157,7 @@ class Dataset:
         """Write one HDF5 file, whole or not at all; equal datasets give equal bytes. Raises StoreError."""
         arrays, document = _pack(self)
         text = np.frombuffer(json.dumps(document, sort_keys=True).encode(), dtype=np.uint8)
-        schema = SCHEMA_FEATURES if self.feature_names else SCHEMA
-        publish(path, pack({**arrays, "document": text}, {"schema": schema, "digest": self.digest}))
+        publish(path, pack({**arrays, "document": text}, {"schema": SCHEMA, "digest": self.digest}))
         return path
 
     @classmethod
@@ -156,7 +169,7 @@ class Dataset:
         try:
             with h5py.File(path, "r") as file:
                 schema, expected = (bytes(file.attrs.get(key, b"")).decode() for key in ("schema", "digest"))
-                if schema not in (SCHEMA, SCHEMA_FEATURES):
+                if schema != SCHEMA:
                     raise StoreError(f"{path}: its schema is {schema!r}, not {SCHEMA!r}; build it again")
                 document = json.loads(bytes(file["document"][()]))
                 arrays = {name: file[name][()] for name in file if name != "document"}
@@ -172,7 +185,8 @@ class Dataset:
         return dataset
 
 
-_NESTED = {"index": SampleIndex, "fold": Fold, "scaler": Scaler, "calendar": CalendarScale, "grid": Grid}
+_NESTED = {"index": SampleIndex, "fold": Fold, "scaler": Scaler, "calendar": CalendarScale, "grid": Grid,
+           "more": MoreLabels, "outcomes": Outcomes}  # fmt: skip
 
 
 def _pack(dataset: Dataset) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
@@ -181,7 +195,7 @@ def _pack(dataset: Dataset) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]
     document: dict[str, Any] = {}
     for item in fields(dataset):
         value = getattr(dataset, item.name)
-        if item.name == "store" or (item.name == "feature_names" and not value):
+        if item.name == "store" or value is None or (item.name == "feature_names" and not value):
             continue
         parts = {f"{item.name}.{f.name}": getattr(value, f.name) for f in fields(value)} \
             if item.name in _NESTED else {item.name: value}  # fmt: skip
@@ -197,9 +211,11 @@ def _unpack(arrays: dict[str, npt.NDArray[Any]], document: dict[str, Any], store
     flat: dict[str, Any] = document | arrays
     flat["grid.first"] = dt.date.fromisoformat(flat["grid.first"])
     flat["fold.bounds_ns"] = tuple((low, high) for low, high in flat["fold.bounds_ns"])
-    for name in ("symbols", "targets", "class_names", "time_names", "moment_names", "notes", "feature_names"):
+    for name in ("symbols", "targets", "class_names", "time_names", "moment_names", "notes", "feature_names",
+                 "labelling", "regime_names"):  # fmt: skip
         flat[name] = tuple(flat.get(name, ()))
     given: dict[str, Any] = {name: value for name, value in flat.items() if "." not in name}
     for outer, kind in _NESTED.items():
-        given[outer] = kind(**{f.name: flat[key] for f in fields(kind) if (key := f"{outer}.{f.name}") in flat})
+        parts = {f.name: flat[key] for f in fields(kind) if (key := f"{outer}.{f.name}") in flat}
+        given[outer] = kind(**parts) if parts else None
     return Dataset(**given, store=store)

@@ -1,4 +1,4 @@
-"""The kept anchors of every target as columns: their returns, volatilities, edges and classes."""
+"""The kept anchors of every target as columns: their returns and volatilities, then edges and classes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from bml.dataset.labels import Bools, ClassScheme, assign, log_return
-from bml.dataset.series import Series
+from bml.dataset.classes import ClassScheme, TripleBarrier, record
+from bml.dataset.conditions import Lookbacks
+from bml.dataset.labels import Bools, MoreLabels, Outcomes, assign_known, log_return, smoothed_return
+from bml.dataset.series import Grid, Series
+from bml.dataset.sigma import ewma
 from bml.dataset.windows import (
     REASONS,
     WindowRule,
@@ -17,12 +20,13 @@ from bml.dataset.windows import (
     first_reasons,
     presence,
     shifted,
+    valid_rows,
     volatility,
 )
-from bml.types import NS_PER_DAY, Flag, Float64, Int64, SampleIndex
+from bml.types import NS_PER_S, Flag, Float64, Int32, Int64, SampleIndex
 
-#: half-lives in hours whose variances are averaged into ``Dataset.vol_N``
-BLEND_H = (3.0, 24.0)
+#: the volatility of ``Dataset.vol_N``
+BLEND = ewma(3.0, 24.0)
 
 Arrays = dict[str, Any]
 
@@ -36,70 +40,143 @@ def collect(
     parts: list[Arrays] = []
     drops: dict[str, dict[str, int]] = {}
     for a in codes:
-        sigma_T = volatility(series, a, scheme.sigma_half_life_h, rule.horizon_rows)
-        vol_T = _blend([volatility(series, a, hours, rule.horizon_rows) for hours in BLEND_H])
-        known_N: Bools = (sigma_T[rows_N] > 0) & (vol_T[rows_N] > 0)
-        reason_N = first_reasons(series, rows_N, a, known_N, ungapped_NA, fresh_NA, rule)
-        symbol = series.symbols[a]
-        drops[symbol] = {name: int((reason_N == k).sum()) for k, name in enumerate(REASONS)}
+        sigma_N = volatility(series, a, scheme.sigma, rule.horizon_rows)[rows_N]
+        vol_N = volatility(series, a, BLEND, rule.horizon_rows)[rows_N]
+        known_N: Bools = (sigma_N > 0) & (vol_N > 0)
+        label = label_at(series, a, scheme, rule, rows_N, sigma_N, rule.horizon_rows)
+        label_N = np.isfinite(label["return_N"])
+        reason_N = first_reasons(series, rows_N, a, known_N, label_N, ungapped_NA, fresh_NA, rule)
+        drops[series.symbols[a]] = {name: int((reason_N == k).sum()) for k, name in enumerate(REASONS)}
         kept = reason_N < 0
-        part = _labelled(series, a, symbol, scheme, rule, rows_N[kept], sigma_T, vol_T)
+        part = {key: value[kept] for key, value in label.items()} | {"vol_N": vol_N[kept], "sigma_N": sigma_N[kept]}
+        part |= _told(series, a, scheme, rule, rows_N[kept], sigma_N[kept])
         parts.append(part | {"present_NA": (ungapped_NA & fresh_NA)[kept]})
     columns = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     order = np.lexsort((columns["target_N"], columns["row_N"]))
     return {key: value[order] for key, value in columns.items()}, drops
 
 
-def _labelled(
-    series: Series,
-    a: int,
-    symbol: str,
-    scheme: ClassScheme,
-    rule: WindowRule,
-    rows_N: Int64,
-    sigma_T: Float64,
-    vol_T: Float64,
+def label_at(
+    series: Series, a: int, scheme: ClassScheme, rule: WindowRule, rows_N: Int64, sigma_N: Float64, steps: int
 ) -> Arrays:
-    return_T = log_return(series.mid_AT[a], rule.horizon_rows)
+    """``return_N`` of the labels of symbol ``a`` that begin at ``rows_N`` (outside the data, too), NaN where unknown.
+
+    Both ends must be rows a label may end on; of a smoothed label, all rows of the mean must have a price. With
+    triple barriers also ``touch_row_N``, ``run_up_N`` and ``draw_down_N``, and every row up to the touch must be
+    one a label may end on.
+    """
+    end_T = end_rows(series, a, rule)
+    mid_T = series.mid_AT[a]
+    if isinstance(scheme, TripleBarrier):
+        from bml.dataset.barriers import outcomes
+
+        return outcomes(mid_T, end_T, rows_N, scheme.edges(series.symbols[a], sigma_N), sigma_N, steps)
+    if rule.smooth_rows:
+        priced_T = np.where(valid_rows(mid_T, series.flag_AT[a]), mid_T, np.nan)
+        return_T = smoothed_return(priced_T, steps, rule.smooth_rows)
+    else:
+        return_T = log_return(mid_T, steps)
+    return_N = np.full(rows_N.shape, np.nan)
+    known_N = shifted(end_T, rows_N, 0) & shifted(end_T, rows_N, steps)
+    return_N[known_N] = return_T[rows_N[known_N]]
+    return {"return_N": return_N}
+
+
+def _told(series: Series, a: int, scheme: ClassScheme, rule: WindowRule, rows_N: Int64, sigma_N: Float64) -> Arrays:
+    """What is said of the kept anchors besides their label: the last label, further ones, what is carried forward."""
     stop_N = rows_N + rule.horizon_rows
     is_filled_T, content_ms_T = series.flag_AT[a] & int(Flag.FILLED) != 0, series.content_ms_AT[a]
-    sigma_N = sigma_T[rows_N]
-    edges_NE = scheme.edges(symbol, sigma_N)
-    last_y_N = np.full(rows_N.shape, -1, dtype=np.int64)
-    past = shifted(end_rows(series, a, rule), rows_N, -rule.horizon_rows)
-    last_y_N[past] = assign(return_T[rows_N[past] - rule.horizon_rows], edges_NE[past])
+    last = label_at(series, a, scheme, rule, rows_N - rule.horizon_rows, sigma_N, rule.horizon_rows)
+    more_sigma_NH, more_return_NH = (np.empty((rows_N.shape[0], len(rule.more_rows))) for _ in range(2))
+    for h, steps in enumerate(rule.more_rows):
+        more_sigma_NH[:, h] = volatility(series, a, scheme.sigma, steps)[rows_N]
+        more = label_at(series, a, scheme, rule, rows_N, more_sigma_NH[:, h], steps)
+        more_return_NH[:, h] = more["return_N"]
     return {
         "row_N": rows_N,
         "target_N": np.full(rows_N.shape, a, dtype=np.int32),
-        "return_N": return_T[rows_N],
-        "sigma_N": sigma_N,
-        "vol_N": vol_T[rows_N],
-        "edges_NE": edges_NE,
-        "y_N": assign(return_T[rows_N], edges_NE),
-        "last_y_N": last_y_N,
+        "last_return_N": last["return_N"],
+        "more_sigma_NH": more_sigma_NH,
+        "more_return_NH": more_return_NH,
         "anchor_filled_N": is_filled_T[rows_N],
         "label_filled_N": is_filled_T[stop_N],
         "oldest_ms_N": np.maximum(content_ms_T[rows_N], content_ms_T[stop_N]),
     }
 
 
-def _blend(sigmas: Sequence[Float64]) -> Float64:
-    blended: Float64 = np.sqrt(np.mean([sigma_T**2 for sigma_T in sigmas], axis=0))
-    return blended
-
-
-def sample_index(series: Series, columns: Arrays, rule: WindowRule, context_days: int) -> SampleIndex:
-    """The columns of :func:`collect` as a :class:`bml.types.SampleIndex`, with its three intervals."""
+def sample_index(series: Series, columns: Arrays, rule: WindowRule, reach: Lookbacks) -> SampleIndex:
+    """The columns of :func:`collect` as a :class:`bml.types.SampleIndex`, with its three intervals, without classes."""
     anchor_ns_N = series.grid.time_ns(columns["row_N"])
-    day_N = anchor_ns_N // NS_PER_DAY
     return SampleIndex(
         anchor_ns_N=anchor_ns_N,
         target_N=columns["target_N"],
         input_start_ns_N=anchor_ns_N - rule.window_rows * series.grid.cadence_ns,
-        context_start_ns_N=(day_N - context_days) * NS_PER_DAY,
-        label_stop_ns_N=anchor_ns_N + rule.horizon_rows * series.grid.cadence_ns,
+        context_start_ns_N=reach.start_ns(anchor_ns_N),
+        label_stop_ns_N=anchor_ns_N + rule.longest_rows * series.grid.cadence_ns,
         return_N=columns["return_N"],
         sigma_N=columns["sigma_N"],
-        edges_NE=columns["edges_NE"],
-        y_N=columns["y_N"],
+        edges_NE=np.empty((anchor_ns_N.shape[0], 0)),
+        y_N=np.full(anchor_ns_N.shape, -1, dtype=np.int64),
+    )
+
+
+def classify(
+    scheme: ClassScheme, symbols: Sequence[str], target_N: Int32, return_N: Float64, sigma_N: Float64, train_N: Int64
+) -> tuple[ClassScheme, Float64]:
+    """``scheme`` fitted to the rows ``train_N`` that have a return, and the edges of all rows, (N, C - 1).
+
+    Pass rows of one fold whose labels end within its training block: nothing else is looked at to fit.
+    """
+    fit_N = train_N[np.isfinite(return_N[train_N])]
+    training = {}
+    for a in np.unique(target_N):
+        mine = fit_N[target_N[fit_N] == a]
+        training[symbols[a]] = (return_N[mine], sigma_N[mine])
+    scheme = scheme.fitted(training)
+    edges_NE = np.empty((target_N.shape[0], len(scheme.names) - 1))
+    for a in np.unique(target_N):
+        mine = np.flatnonzero(target_N == a)
+        edges_NE[mine] = scheme.edges(symbols[a], sigma_N[mine])
+    return scheme, edges_NE
+
+
+def more_labels(
+    scheme: ClassScheme, series: Series, columns: Arrays, rule: WindowRule, train_N: Int64
+) -> tuple[MoreLabels, tuple[ClassScheme, ...]]:
+    """The labels over the further horizons of ``rule`` and the scheme fitted to each."""
+    return_NH, sigma_NH = columns["more_return_NH"], columns["more_sigma_NH"]
+    y_NH = np.empty(return_NH.shape, dtype=np.int64)
+    schemes: list[ClassScheme] = []
+    for h in range(y_NH.shape[1]):
+        fitted, edges_NE = classify(
+            scheme, series.symbols, columns["target_N"], return_NH[:, h], sigma_NH[:, h], train_N
+        )
+        schemes.append(fitted)
+        y_NH[:, h] = assign_known(return_NH[:, h], edges_NE)
+    more = MoreLabels(
+        horizons_ns_H=np.array(rule.more_rows, dtype=np.int64) * series.grid.cadence_ns,
+        return_NH=return_NH,
+        sigma_NH=sigma_NH,
+        y_NH=y_NH,
+    )
+    return more, tuple(schemes)
+
+
+def outcomes_of(series: Series, columns: Arrays) -> Outcomes | None:
+    """How the labels ended, if they are of triple barriers."""
+    if "touch_row_N" not in columns:
+        return None
+    return Outcomes(
+        touch_ns_N=series.grid.time_ns(columns["touch_row_N"]),
+        run_up_N=columns["run_up_N"],
+        draw_down_N=columns["draw_down_N"],
+    )
+
+
+def described(rule: WindowRule, grid: Grid, schemes: Sequence[ClassScheme]) -> tuple[dict[str, Any], ...]:
+    """What the labels of each horizon are, with every number that was fitted, as JSON has it."""
+    cadence_s = grid.cadence_ns / NS_PER_S
+    return tuple(
+        {"horizon_s": rows * cadence_s, "smooth_s": rule.smooth_rows * cadence_s, "classes": record(scheme)}
+        for rows, scheme in zip((rule.horizon_rows, *rule.more_rows), schemes, strict=True)
     )

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import AfterValidator, Field
 
 from bml.book.store import DayStore
 from bml.config import Config, DataSpec
-from bml.dataset.calendar import fit_scale, time_features
+from bml.dataset.calendar import held_notes, trained_features
+from bml.dataset.classes import ClassParams, ClassScheme, TripleBarrier, VolatilityClasses, class_scheme
+from bml.dataset.conditions import Context, conditions, context_spec, lookbacks, volatility_rows
 from bml.dataset.context import fit_scaler, moments_table
 from bml.dataset.dataset import Dataset as Dataset
-from bml.dataset.labels import ClassParams, ClassScheme, class_scheme
-from bml.dataset.rows import Arrays, collect, sample_index
+from bml.dataset.labels import assign, assign_known
+from bml.dataset.regime import REGIMES
+from bml.dataset.rows import BLEND, Arrays, classify, collect, described, more_labels, outcomes_of, sample_index
 from bml.dataset.series import Grid, Series, read_series
 from bml.dataset.splits import SplitParams, block_bounds, split_spec, train_span
 from bml.dataset.splits import split as split_blocks
 from bml.dataset.weights import average_uniqueness
-from bml.dataset.windows import WindowRule
+from bml.dataset.windows import WindowRule, label_rows, whole_rows
 from bml.registry import checked_by, stage
 from bml.types import NS_PER_DAY, NS_PER_S, SPLITS, ConfigError, Fold, GateError, SampleIndex
 
@@ -44,11 +48,20 @@ Classes = Annotated[ClassParams | None, AfterValidator(_consistent)]
 
 def _misfits(data: DataSpec, params: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The parameters that do not fit the data section, each with its reason."""
-    for name, unit_s in (("window_h", 3600.0), ("stride_s", 1.0), ("horizon_s", 1.0)):
+    for name, unit_s in (("window_h", 3600.0), ("stride_s", 1.0)):
         try:
-            _rows(name, params[name], unit_s, data.cadence_ns)
+            whole_rows(name, params[name], unit_s, data.cadence_ns)
         except ConfigError as error:
             yield name, str(error).removeprefix(f"{name}: ")
+    try:
+        label_rows(params["horizon_s"], params["label_horizon_s"], params["label"], params["smooth_s"], data.cadence_ns)
+    except ConfigError as error:
+        name, _, fault = str(error).partition(": ")
+        yield name, fault
+    try:
+        volatility_rows(context_spec(params["context"]), data.cadence_ns)
+    except ConfigError as error:
+        yield "context", str(error)
     for target in params["targets"] or ():
         if target not in data.symbols:
             yield "targets", f"{target!r} is none of data.symbols ({', '.join(data.symbols)})"
@@ -68,26 +81,34 @@ def book_windows(
     *,
     window_h: Positive = 24.0,
     stride_s: Positive = 300.0,
-    horizon_s: Positive = 1800.0,
+    horizon_s: Positive | list[Positive] = 1800.0,
+    label_horizon_s: Positive | None = None,
+    label: Literal["anchored", "smoothed"] = "anchored",
+    smooth_s: Positive | None = None,
     classes: Classes = None,
     targets: list[str] | None = None,
     min_assets: Annotated[int, Field(ge=1)] = 1,
     max_filled: Annotated[float, Field(ge=0, le=1)] = 0.02,
     max_stale_s: Positive | None = None,
     context_days: Annotated[int, Field(ge=0)] = 90,
+    context: Context = None,
     split: SplitParams | None = None,
 ) -> Dataset:
     """Index every usable window of the configured days, with its label, class, split and context.
 
     An anchor every ``stride_s`` from the start of the data; its input is (anchor - window_h, anchor], its label the
-    log return over ``horizon_s``. A symbol is present in a window without a GAP or ABSENT row and with a share of
-    FILLED, OUTLIER and stale rows up to ``max_filled``; a window is usable with ``min_assets`` symbols present, the
-    target among them. A row is stale when what it says is older than ``max_stale_s``: the age of its snapshot plus
-    how long the book had been the same in every cell by then (STUCK). Labels neither start nor end on a stale or an
-    OUTLIER row. Default: a tenth of the horizon, but never below the cadence. ``targets`` (default: the reference)
-    are the symbols to predict. ``classes`` is read by :func:`bml.dataset.labels.class_scheme` and ``split`` by
-    :func:`bml.dataset.splits.split_spec`. Windows and labels may cross midnight; a missing day file is a day of
-    absent rows. ``context_days`` completed days before the anchor's day form the long channel (0: none).
+    log return over ``horizon_s``. Of several horizons ``label_horizon_s`` (default: the first) is the one to train on;
+    the others are ``Dataset.more``, and purging minds the longest. ``label: smoothed`` ends on the mean mid of the
+    last ``smooth_s``: easier to guess for nothing. A symbol is present in a window without a GAP or ABSENT row and
+    with a share of FILLED, OUTLIER and stale rows up to ``max_filled``; a window is usable with ``min_assets``
+    symbols present, the target among them. A row is stale when what it says is older than ``max_stale_s``: the age
+    of its snapshot plus how long the book had been the same in every cell by then (STUCK). Labels neither start nor
+    end on a stale or an OUTLIER row. Default: a tenth of the horizon, but never below the cadence. ``targets``
+    (default: the reference) are the symbols to predict. ``classes`` is read by
+    :func:`bml.dataset.classes.class_scheme`, ``context`` (volatility, volume, regime) by
+    :func:`bml.dataset.conditions.context_spec` and ``split`` by :func:`bml.dataset.splits.split_spec`; what classes
+    learn, they learn from the training rows of this split. Windows and labels may cross midnight; a missing day file
+    is a day of absent rows. ``context_days`` completed days before the anchor's day form the long channel (0: none).
 
     Reads mids, flags, ages and moments of all days, and of the book the rows that seem to repeat. Raises
     ConfigError (durations that are no multiple of the cadence, unknown symbols, bad classes or split), DataError
@@ -95,15 +116,21 @@ def book_windows(
     """
     grid = _grid(cfg)
     _check(min_assets, max_filled, max_stale_s, context_days, len(cfg.data.symbols))
+    horizon_rows, more_rows, smooth_rows = label_rows(horizon_s, label_horizon_s, label, smooth_s, grid.cadence_ns)
     rule = WindowRule(
-        window_rows=_rows("window_h", window_h, 3600.0, grid.cadence_ns),
-        stride_rows=_rows("stride_s", stride_s, 1.0, grid.cadence_ns),
-        horizon_rows=_rows("horizon_s", horizon_s, 1.0, grid.cadence_ns),
+        window_rows=whole_rows("window_h", window_h, 3600.0, grid.cadence_ns),
+        stride_rows=whole_rows("stride_s", stride_s, 1.0, grid.cadence_ns),
+        horizon_rows=horizon_rows,
         min_assets=min_assets,
         max_filled=max_filled,
-        max_stale_ms=_stale_ms(max_stale_s, horizon_s, grid),
+        max_stale_ms=_stale_ms(max_stale_s, horizon_rows, grid),
+        smooth_rows=smooth_rows,
+        more_rows=more_rows,
     )
-    scheme, spec = class_scheme(classes), split_spec(split)
+    scheme, spec, wanted = class_scheme(classes), split_spec(split), context_spec(context)
+    if isinstance(scheme, TripleBarrier) and smooth_rows:
+        raise ConfigError("label: a triple barrier is about the path and cannot be smoothed; leave label out")
+    reach = lookbacks(grid, rule, wanted, context_days, sigmas=(scheme.sigma, BLEND))
     bounds = block_bounds(cfg.data.start, cfg.data.stop, spec)
     train_days = (train_span(cfg.data.start, cfg.data.stop, split)[1] - cfg.data.start).days
     symbols = tuple(cfg.data.symbols)
@@ -111,13 +138,16 @@ def book_windows(
 
     series = read_series(store, symbols, grid)
     found, drops = collect(series, codes, scheme, rule)
-    index = sample_index(series, found, rule, context_days)
+    index = sample_index(series, found, rule, reach)
     fold = split_blocks(index, bounds, embargo_ns=spec.embargo_ns)
     _require_all_blocks(fold, drops)
 
-    scale = fit_scale(*bounds[0], index.sigma_N[fold.train])
+    scheme, edges_NE = classify(scheme, symbols, index.target_N, index.return_N, index.sigma_N, fold.train)
+    more, more_schemes = more_labels(scheme, series, found, rule, fold.train)
+    index = replace(index, edges_NE=edges_NE, y_N=assign(index.return_N, edges_NE))
+    known = conditions(series, found["row_N"], index.target_N, wanted, train_days)
     targets_by_code = {code: symbols[code] for code in codes}
-    x_time_NK, time_names = time_features(index.anchor_ns_N, index.sigma_N, index.target_N, targets_by_code, scale)
+    x_time_NK, time_names, scale = trained_features(index, fold.train, bounds[0], targets_by_code, known)
     moments_DAS, present_DA, moment_names = moments_table(series)
     return Dataset(
         symbols=symbols,
@@ -140,14 +170,21 @@ def book_windows(
         moments_present_DA=present_DA,
         moment_names=moment_names,
         vol_N=found["vol_N"],
-        last_y_N=found["last_y_N"],
+        last_y_N=assign_known(found["last_return_N"], edges_NE),
+        more=more,
+        outcomes=outcomes_of(series, found),
+        labelling=described(rule, grid, (scheme, *more_schemes)),
         drop_reasons=drops,
         class_shares=_class_shares(index, fold, len(scheme.names)),
         n_eff=_effective(index, fold),
-        notes=(*_notes(index, fold, scheme, series), *_carried(found)),
+        notes=(*_notes(index, fold, scheme, series), *_carried(found), *held_notes(scale)),
         store_digest=store.digest,
         store=store,
         feature_names=series.feature_names,
+        lookbacks=reach.at_most(),
+        regime_N=known.regime_N,
+        regime_names=REGIMES if wanted.regime else (),
+        regime_model=known.regime_model,
     )
 
 
@@ -174,20 +211,11 @@ def _check(min_assets: int, max_filled: float, max_stale_s: float | None, contex
         raise ConfigError(f"max_stale_s: expected seconds above 0, got {max_stale_s:g}")
 
 
-def _stale_ms(max_stale_s: float | None, horizon_s: float, grid: Grid) -> int:
+def _stale_ms(max_stale_s: float | None, horizon_rows: int, grid: Grid) -> int:
     """The age from which a row is stale; by default a tenth of the horizon or, if that is more, the cadence."""
-    limit_s = max(horizon_s / 10.0, grid.cadence_ns / NS_PER_S) if max_stale_s is None else max_stale_s
+    horizon_s, cadence_s = (rows * grid.cadence_ns / NS_PER_S for rows in (horizon_rows, 1))
+    limit_s = max(horizon_s / 10.0, cadence_s) if max_stale_s is None else max_stale_s
     return math.floor(limit_s * 1e3 + 1e-6)
-
-
-def _rows(name: str, value: float, unit_s: float, cadence_ns: int) -> int:
-    length_ns = round(value * unit_s * NS_PER_S)
-    if length_ns < cadence_ns or length_ns % cadence_ns:
-        raise ConfigError(
-            f"{name}: {value:g} is not a whole number of rows at a cadence of {cadence_ns / NS_PER_S:g} s; take a "
-            "multiple of it"
-        )
-    return length_ns // cadence_ns
 
 
 def _codes(symbols: Sequence[str], targets: Sequence[str], scheme: ClassScheme) -> list[int]:
@@ -247,6 +275,11 @@ def _notes(index: SampleIndex, fold: Fold, scheme: ClassScheme, series: Series) 
     ]
     per_symbol = getattr(scheme, "per_symbol", {})
     notes += [f"{symbol}: class edges {list(edges)} % of its own" for symbol, edges in per_symbol.items()]
+    unit = " sd" if isinstance(scheme, VolatilityClasses) else ""
+    notes += [
+        f"{symbol}: class edges fitted on training rows: {', '.join(f'{cut:.4g}{unit}' for cut in cuts)}"
+        for symbol, cuts in getattr(scheme, "cuts", {}).items()
+    ]
     return tuple(notes)
 
 

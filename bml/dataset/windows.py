@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from bml.dataset.labels import Bools, causal_sigma
 from bml.dataset.series import Series
-from bml.types import NS_PER_S, Flag, Float64, Int64
+from bml.dataset.sigma import Bools, SigmaSpec, causal_sigma
+from bml.types import NS_PER_S, ConfigError, Flag, Float64, Int64
 
 #: reasons in the order they are tried; an anchor is counted under the first that holds
 REASONS = (
@@ -19,7 +20,7 @@ REASONS = (
     "target_filled",  # too large a share of rows of the target in the window that are carried forward or untrue
     "few_assets",  # fewer than min_assets symbols present over the window, the target included
     "anchor_invalid",  # the target's mid at the anchor is unknown, stale, an outlier or of a crossed book
-    "label_invalid",  # the same at the end of the label
+    "label_invalid",  # the same at the end of the label, or on the way where the label is of the way
     "sigma_unknown",  # too few returns so far to know the volatility, or none that moved
 )
 
@@ -32,7 +33,8 @@ _NOT_NEW = int(Flag.FILLED | Flag.OUTLIER)
 class WindowRule:
     """A window of ``window_rows`` ending at the anchor, a label ``horizon_rows`` on, anchors every ``stride_rows``.
 
-    A row is stale when it has said the same for more than ``max_stale_ms``.
+    A row is stale when it has said the same for more than ``max_stale_ms``. Labels end on the mean of the last
+    ``smooth_rows`` mids, if there are any; ``more_rows`` are further horizons.
     """
 
     window_rows: int
@@ -41,6 +43,43 @@ class WindowRule:
     min_assets: int
     max_filled: float
     max_stale_ms: int
+    smooth_rows: int = 0
+    more_rows: tuple[int, ...] = ()
+
+    @property
+    def longest_rows(self) -> int:
+        """After so many rows every label of an anchor is known."""
+        return max((self.horizon_rows, *self.more_rows))
+
+
+def whole_rows(name: str, value: float, unit_s: float, cadence_ns: int) -> int:
+    """A duration in rows of the grid, or a ConfigError if it is no multiple of the cadence."""
+    length_ns = round(value * unit_s * NS_PER_S)
+    if length_ns < cadence_ns or length_ns % cadence_ns:
+        raise ConfigError(
+            f"{name}: {value:g} is not a whole number of rows at a cadence of {cadence_ns / NS_PER_S:g} s; take a "
+            "multiple of it"
+        )
+    return length_ns // cadence_ns
+
+
+def label_rows(
+    horizon_s: float | Sequence[float], trained_s: float | None, label: str, smooth_s: float | None, cadence_ns: int
+) -> tuple[int, tuple[int, ...], int]:
+    """In rows: the horizon to train on, the others, the mean a smoothed label ends on (0: none); or a ConfigError."""
+    all_s = [horizon_s] if isinstance(horizon_s, int | float) else list(horizon_s)
+    rows = [whole_rows("horizon_s", value, 1.0, cadence_ns) for value in all_s]
+    if not rows or len(set(rows)) != len(rows):
+        raise ConfigError(f"horizon_s: expected one horizon or several different ones, got {all_s}")
+    trained = rows[0] if trained_s is None else whole_rows("label_horizon_s", trained_s, 1.0, cadence_ns)
+    if trained not in rows:
+        raise ConfigError(f"label_horizon_s: {trained_s:g} is none of horizon_s ({', '.join(f'{s:g}' for s in all_s)})")
+    if (label == "smoothed") != (smooth_s is not None):
+        raise ConfigError("smooth_s: goes with label: smoothed, and that with it; give both or neither")
+    smooth = 0 if smooth_s is None else whole_rows("smooth_s", smooth_s, 1.0, cadence_ns)
+    if smooth > min(rows):
+        raise ConfigError(f"smooth_s: {smooth_s:g} is longer than a horizon, so the mean would begin before the anchor")
+    return trained, tuple(value for value in rows if value != trained), smooth
 
 
 def candidate_rows(n_rows: int, rule: WindowRule) -> Int64:
@@ -91,32 +130,31 @@ def shifted(values_T: Bools, rows_N: Int64, steps: int) -> Bools:
     return out
 
 
-def volatility(series: Series, a: int, half_life_h: float, steps: int) -> Float64:
+def volatility(series: Series, a: int, spec: SigmaSpec, steps: int) -> Float64:
     """Causal sigma over ``steps`` rows of symbol ``a``, (T,).
 
     Stale rows count: what they miss comes back with the return that ends them, so the variance is right over time.
     """
-    rows = half_life_h * 3600 * NS_PER_S / series.grid.cadence_ns
     valid_T = valid_rows(series.mid_AT[a], series.flag_AT[a])
-    return causal_sigma(series.mid_AT[a], valid_T, half_life_rows=rows, steps=steps)
+    return causal_sigma(series.mid_AT[a], valid_T, spec, cadence_ns=series.grid.cadence_ns, steps=steps)
 
 
 def first_reasons(
-    series: Series, rows_N: Int64, a: int, known_N: Bools, ungapped_NA: Bools, fresh_NA: Bools, rule: WindowRule
-) -> Int64:
+    series: Series, rows_N: Int64, a: int, known_N: Bools, label_N: Bools, ungapped_NA: Bools, fresh_NA: Bools,
+    rule: WindowRule,
+) -> Int64:  # fmt: skip
     """Number of the first reason (an index of ``REASONS``) to drop each anchor of target ``a``, -1 to keep it.
 
-    ``known_N`` says where the volatility is known.
+    ``known_N`` says where the volatility is known, ``label_N`` where the label is.
     """
-    end_T = end_rows(series, a, rule)
     faults = (
         rows_N + 1 < rule.window_rows,
         rows_N + rule.horizon_rows >= series.grid.n_rows,
         ~ungapped_NA[:, a],
         ~fresh_NA[:, a],
         (ungapped_NA & fresh_NA).sum(axis=1) < rule.min_assets,
-        ~end_T[rows_N],
-        ~shifted(end_T, rows_N, rule.horizon_rows),
+        ~end_rows(series, a, rule)[rows_N],
+        ~label_N,
         ~known_N,
     )
     return np.select(faults, list(range(len(REASONS))), default=-1).astype(np.int64)

@@ -7,7 +7,9 @@ import datetime as dt
 import numpy as np
 import pytest
 
-from bml.dataset.calendar import fit_scale, time_features
+from bml.dataset.calendar import CalendarScale, fit_scale, held_notes, hold_constant, time_features
+from bml.dataset.conditions import Conditions
+from bml.dataset.regime import REGIMES, likeliest
 from bml.types import NS_PER_DAY, NS_PER_S
 
 
@@ -35,3 +37,44 @@ def test_several_targets_get_a_one_hot() -> None:
     x, names = time_features(np.zeros(2, np.int64), np.ones(2), np.array([2, 0], np.int32), {0: "A", 2: "C"}, scale)
     assert names[-2:] == ("is_A", "is_C")
     assert x[:, -2:].tolist() == [[0, 1], [1, 0]]
+
+
+def test_what_one_value_is_all_of_training_is_held() -> None:
+    scale = CalendarScale(start_ns=0, span_ns=NS_PER_DAY, log_sigma_mean=0.0, log_sigma_std=1.0)
+    regime_NR = np.eye(4)[[2, 2, 0, 3]]
+    regime_NR[1] = np.nan
+    found = Conditions(
+        volatility_N=np.array([np.nan, 1.0, np.e, np.nan]),
+        volume_N=np.array([0.0, 1.0, np.nan, 0.5]),
+        regime_NR=regime_NR,
+        regime_N=likeliest(regime_NR),
+        regime_model={},
+    )
+    given = (np.arange(4) * NS_PER_DAY // 5, np.ones(4), np.zeros(4, np.int32), {0: "A"})
+    x, names = time_features(*given, scale, found)
+    column = dict(zip(names, x.T.tolist(), strict=True))
+    assert column["log_volatility"] == [0, 0, 1, 0]
+    assert column["log_volatility_known"] == [0, 1, 1, 0]
+    assert column["volume_rank"] == pytest.approx([-np.sqrt(3), np.sqrt(3), 0, 0])
+    assert column["volume_rank_known"] == [1, 1, 0, 1]
+    assert [column[f"regime_{name}"] for name in REGIMES] == [[0, 0, 1, 0], [0] * 4, [1, 0, 0, 0], [0, 0, 0, 1]]
+    held = hold_constant(scale, x[:2], names)
+    assert held.held.keys() == {
+        "log_sigma", "log_volatility", "volume_rank_known", "regime_bull", "regime_bear", "regime_high_volatility",
+    }  # fmt: skip
+    again, _ = time_features(*given, held, found)
+    seen = dict(zip(names, again.T.tolist(), strict=True))
+    assert seen["regime_bull"] == seen["regime_high_volatility"] == [0] * 4
+    assert seen["volume_rank_known"] == [1] * 4
+    assert seen["log_volatility"] == [0] * 4
+    assert seen["log_volatility_known"] == column["log_volatility_known"]
+    assert [name for name in held_notes(held)[0].split(":")[0].split(", ") if name.endswith("_known")] == []
+    assert held_notes(scale) == ()
+
+
+def test_the_scale_of_volatility_is_of_what_is_known() -> None:
+    volatility = np.array([np.nan, 1.0, np.e**2])
+    scale = fit_scale(0, NS_PER_DAY, np.ones(3), volatility)
+    assert (scale.log_volatility_mean, scale.log_volatility_std) == pytest.approx((1.0, 1.0))
+    unknown = fit_scale(0, NS_PER_DAY, np.ones(3), np.full(3, np.nan))
+    assert (unknown.log_volatility_mean, unknown.log_volatility_std) == (0.0, 1.0)

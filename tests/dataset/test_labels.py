@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bml.dataset.labels import FixedClasses, VolatilityClasses, assign, causal_sigma, class_scheme, log_return
+from bml.dataset.classes import FixedClasses, VolatilityClasses, class_scheme
+from bml.dataset.labels import assign, log_return
 from bml.types import ConfigError
 
 
@@ -23,39 +24,6 @@ def test_log_return_is_anchored_at_the_row_and_nan_where_unknown() -> None:
     expected = [math.nan, math.log(99 / 101), math.nan]
     np.testing.assert_array_equal(log_return(mid, 2), [*expected, math.nan, math.nan])
     assert np.isnan(log_return(mid, 9)).all()
-
-
-@given(st.integers(0, 2**32 - 1), st.floats(1.0, 50.0))
-def test_causal_sigma_equals_the_weighted_mean_written_out(seed: int, half_life: float) -> None:
-    rng = np.random.default_rng(seed)
-    mid = walk(150, seed)
-    valid = rng.random(150) > 0.1
-    mid[~valid] = np.nan
-    sigma = causal_sigma(mid, valid, half_life_rows=half_life, steps=4)
-    for t in range(150):
-        parts = [s for s in range(1, t + 1) if valid[s] and valid[s - 1]]
-        weights = [0.5 ** ((t - s) / half_life) for s in parts]
-        if sum(weights) < min(100.0, 0.5 / (1 - 0.5 ** (1 / half_life))):
-            assert np.isnan(sigma[t]) or math.isclose(sum(weights), 0.5 / (1 - 0.5 ** (1 / half_life)), rel_tol=1e-9)
-        elif not np.isnan(sigma[t]):
-            squares = [math.log(mid[s] / mid[s - 1]) ** 2 for s in parts]
-            mean = sum(w * q for w, q in zip(weights, squares, strict=True)) / sum(weights)
-            assert math.isclose(sigma[t], 2.0 * math.sqrt(mean), rel_tol=1e-9)
-
-
-def test_causal_sigma_recovers_the_planted_volatility() -> None:
-    sigma = causal_sigma(walk(50_000, sigma=2e-3), np.ones(50_000, bool), half_life_rows=5000, steps=180)
-    assert sigma[-1] == pytest.approx(2e-3 * math.sqrt(180), rel=0.03)
-
-
-def test_causal_sigma_does_not_see_the_next_row() -> None:
-    mid = walk(2000)
-    changed = mid.copy()
-    changed[1001:] *= 3.0
-    valid = np.ones(2000, bool)
-    before, after = (causal_sigma(m, valid, half_life_rows=200) for m in (mid, changed))
-    assert before[:1001].tobytes() == after[:1001].tobytes()
-    assert before[1001] != after[1001]
 
 
 @given(
@@ -113,7 +81,7 @@ def test_per_symbol_edges_replace_the_common_ones() -> None:
         ({"multiples": [True]}, "not a number"),
         ({"multiples": [math.nan]}, "finite"),
         ({"sigma_half_life_h": 0}, "above 0"),
-        ({"method": "quantile"}, "not known"),
+        ({"method": "octiles"}, "not known"),
     ],
 )
 def test_bad_schemes_are_refused(params: dict[str, object], message: str) -> None:

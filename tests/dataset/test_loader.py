@@ -304,6 +304,6 @@ def test_without_features_there_are_none_in_batch_dataset_or_file(tmp_path: Path
     assert batch.x_feature_BATK.shape == (2, 3, WINDOW, 0)
     assert dataset.scaler.mean_AK is None
     with h5py.File(dataset.save(tmp_path / "d.h5")) as file:
-        assert file.attrs["schema"] == b"bml.dataset/2"
+        assert file.attrs["schema"] == b"bml.dataset/4"
         assert not [name for name in file if "feature" in name or "AK" in name]
         assert b"feature" not in bytes(file["document"][()])

@@ -49,7 +49,7 @@ def test_intervals_labels_and_edges_are_those_of_the_anchor(plain: tuple[Market,
         assert index.anchor_ns_N[n] - index.input_start_ns_N[n] == WINDOW * 60_000_000_000
         assert index.label_stop_ns_N[n] - index.anchor_ns_N[n] == HORIZON * 60_000_000_000
         day = index.anchor_ns_N[n] // NS_PER_DAY
-        assert index.context_start_ns_N[n] == (day - 3) * NS_PER_DAY
+        assert index.context_start_ns_N[n] == (day - 97) * NS_PER_DAY  # ranks of 90 days, each over 7
         assert index.return_N[n] == pytest.approx(math.log(mid[row + HORIZON] / mid[row]), abs=1e-14)
         multiples = np.array([-1.5, -0.75, -0.25, 0, 0.25, 0.75, 1.5])
         np.testing.assert_allclose(index.edges_NE[n], multiples * index.sigma_N[n])
