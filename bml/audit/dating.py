@@ -61,7 +61,7 @@ DATASET = {
     "fold.bounds_ns": When.CONFIGURATION,
     "fold.embargo_ns": When.CONFIGURATION,
     "fold.n_purged": When.DATA,
-    "class_names": When.CONFIGURATION,
+    "class_names": When.TRAINING,
     "scaler.mean_ALF": When.TRAINING,
     "scaler.std_ALF": When.TRAINING,
     "scaler.mean_AS": When.TRAINING,
@@ -72,6 +72,9 @@ DATASET = {
     "calendar.span_ns": When.CONFIGURATION,
     "calendar.log_sigma_mean": When.TRAINING,
     "calendar.log_sigma_std": When.TRAINING,
+    "calendar.log_volatility_mean": When.TRAINING,
+    "calendar.log_volatility_std": When.TRAINING,
+    "calendar.held": When.TRAINING,
     "x_time_NK": When.ANCHOR,
     "time_names": When.CONFIGURATION,
     "present_NA": When.ANCHOR,
@@ -80,6 +83,18 @@ DATASET = {
     "moment_names": When.CONFIGURATION,
     "vol_N": When.ANCHOR,
     "last_y_N": When.ANCHOR,
+    "regime_N": When.ANCHOR,
+    "regime_names": When.CONFIGURATION,
+    "regime_model": When.TRAINING,
+    "lookbacks": When.CONFIGURATION,
+    "more.horizons_ns_H": When.CONFIGURATION,
+    "more.return_NH": When.LABEL,
+    "more.sigma_NH": When.ANCHOR,
+    "more.y_NH": When.LABEL,
+    "outcomes.touch_ns_N": When.LABEL,
+    "outcomes.run_up_N": When.LABEL,
+    "outcomes.draw_down_N": When.LABEL,
+    "labelling": When.TRAINING,
     "drop_reasons": When.DATA,
     "class_shares": When.BLOCK,
     "n_eff": When.BLOCK,
@@ -134,13 +149,16 @@ def block_end_ns(name: str, bounds_ns: Any) -> int:
 
 
 def dated(thing: Any, table: Mapping[str, When], what: str) -> dict[str, tuple[When, Any]]:
-    """Every field of a dataclass with its date and value, parts taken apart; names as in ``table``.
+    """Every field of a dataclass with its date and value, parts taken apart; names as in ``table``. A part that is None
+    is left out.
 
     Raises DataError for a field ``table`` does not list.
     """
     out: dict[str, tuple[When, Any]] = {}
     for field in dataclasses.fields(thing):
         value = getattr(thing, field.name)
+        if value is None and any(name.startswith(f"{field.name}.") for name in table):
+            continue
         is_part = field.name not in table and dataclasses.is_dataclass(value)
         parts = {f"{field.name}.{f.name}": getattr(value, f.name) for f in dataclasses.fields(value)} \
             if is_part else {field.name: value}  # fmt: skip

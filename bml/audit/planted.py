@@ -15,7 +15,6 @@ import numpy as np
 from bml.audit.replay import Replay
 from bml.audit.swap import swapped
 from bml.book.days import days_between
-from bml.dataset.labels import assign
 from bml.registry import learner
 from bml.types import AlignedDay, Flag, Float64, Fold, Int64, SampleIndex
 
@@ -104,15 +103,15 @@ def _off_by_one(real: Any) -> Any:
     return log_return
 
 
-@_leak("class edges of the test block's own", SAMPLES, "collect")
+@_leak("class edges of the test block's own", SAMPLES, "classify")
 def _own_edges(real: Any) -> Any:
-    def change(columns: Any) -> None:
-        late = columns["row_N"] >= np.quantile(columns["row_N"], 0.8)
-        share_E = np.linspace(0.0, 1.0, columns["edges_NE"].shape[1] + 2)[1:-1]
-        columns["edges_NE"][late] = np.quantile(columns["return_N"][late], share_E)
-        columns["y_N"][late] = assign(columns["return_N"][late], columns["edges_NE"][late])
+    def classify(scheme: Any, symbols: Any, target_N: Any, return_N: Float64, *arguments: Any) -> Any:
+        fitted, edges_NE = real(scheme, symbols, target_N, return_N, *arguments)
+        late = np.arange(return_N.shape[0]) >= 0.8 * return_N.shape[0]
+        edges_NE[late] = np.quantile(return_N[late], np.linspace(0.0, 1.0, edges_NE.shape[1] + 2)[1:-1])
+        return fitted, edges_NE
 
-    return _collected(real, change)
+    return classify
 
 
 def _no_spanned(replay: Replay) -> str:
@@ -227,7 +226,7 @@ def _last_label(real: Any) -> Any:
     def change(columns: Any) -> None:
         for target in np.unique(columns["target_N"]):
             mine = np.flatnonzero(columns["target_N"] == target)
-            columns["last_y_N"][mine[1:]] = columns["y_N"][mine[:-1]]
+            columns["last_return_N"][mine[1:]] = columns["return_N"][mine[:-1]]
 
     return _collected(real, change)
 
@@ -241,6 +240,25 @@ def _late_window(real: Any) -> Any:
     return row
 
 
+def _no_regime(replay: Replay) -> str:
+    return "" if replay.real.dataset.regime_names else "no regime is configured"
+
+
+@_leak("regime by the whole span", "bml.dataset.conditions", "regime_table", pointless=_no_regime)
+def _regime_of_all(real: Any) -> Any:
+    """Volatility is high above the mean of all days, or the model is fitted to all of them."""
+
+    def ranked(x_DA: Float64, days: int) -> Float64:
+        count_A = np.maximum(np.isfinite(x_DA).sum(axis=0), 1)
+        return np.where(np.isfinite(x_DA), x_DA > np.nansum(x_DA, axis=0) / count_A, np.nan)
+
+    def regime_table(series: Any, spec: Any, train_days: int) -> Any:
+        with swapped("bml.dataset.regime", "trailing_rank", lambda fn: ranked):
+            return real(series, spec, series.grid.n_days)
+
+    return regime_table
+
+
 @contextmanager
 def _calendar_of_all() -> Iterator[None]:
     """The scale of the calendar sees the volatilities of all rows, those of the test block too."""
@@ -250,9 +268,9 @@ def _calendar_of_all() -> Iterator[None]:
         return _collected(real, lambda columns: seen.update(sigma_N=columns["sigma_N"].copy()))
 
     def fit(real: Any) -> Any:
-        return lambda start_ns, stop_ns, sigma_train_N: real(start_ns, stop_ns, seen["sigma_N"])
+        return lambda start_ns, stop_ns, sigma_train_N, *rest: real(start_ns, stop_ns, seen["sigma_N"], *rest)
 
-    with swapped(SAMPLES, "collect", remember), swapped(SAMPLES, "fit_scale", fit):
+    with swapped(SAMPLES, "collect", remember), swapped("bml.dataset.calendar", "fit_scale", fit):
         yield
 
 

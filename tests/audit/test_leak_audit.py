@@ -41,7 +41,7 @@ PLANTED = {
     "calibration rows shared with early stopping", "calibrator fitted on the test block",
     "depth plan of the test span", "moments of the unfinished day", "presence that looks ahead",
     "windows kept for what follows them", "weights scaled over all rows", "last label that is not known yet",
-    "input window a row too late", "calendar scale of all rows",
+    "input window a row too late", "calendar scale of all rows", "regime by the whole span",
 }  # fmt: skip
 
 
