@@ -27,7 +27,10 @@ print("loaded:", *[name for name in {heavy} if name in sys.modules], file=sys.st
 """
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["preprocess", "--help"], ["config", "--help"]])
+LIGHT = [["--help"], ["--version"], ["preprocess", "--help"], ["config", "--help"], ["audit", "leak", "--help"]]
+
+
+@pytest.mark.parametrize("arguments", LIGHT)
 def test_nothing_heavy_is_imported(arguments: list[str]) -> None:
     code = LOADED.format(arguments=arguments, heavy=HEAVY)
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
