@@ -9,7 +9,6 @@ import yaml
 
 from bml.config import Config, load
 
-
 #: short enough for a few days
 REGIME = {"trend_days": 1, "volatility_days": 1, "memory_days": 3, "trend": 0.3, "high_volatility": 0.6}
 
