@@ -81,6 +81,9 @@ def audit(
     """
     if cuts < 1:
         raise ConfigError(f"--cuts {cuts}: at least 1")
+    if not cfg.features.written:
+        told = "stages.features is missing, so the depth plan would be learned from all days"
+        raise ConfigError(f"{cfg.path}: {told}: write it (features: {{}} takes the defaults)")
     with tempfile.TemporaryDirectory(prefix="bml-audit-") as folder, open_source(cfg) as source:
         worlds = WorldSource(source, scramble_of(cfg, seed))
         done = phase("real world", 1)

@@ -29,7 +29,7 @@ from bml.audit.tally import Tally
 from bml.audit.world import World, WorldSource
 from bml.dataset.dataset import Dataset
 from bml.dataset.windows import REASONS
-from bml.types import DataError
+from bml.types import ConfigError, DataError
 from bml.worker import open_source
 from tests.end_to_end import tiny
 
@@ -260,3 +260,10 @@ def test_a_leak_that_can_do_no_harm_is_no_miss(tmp_path: Path, monkeypatch: pyte
         "the plan is given, not learned",
     ]
     assert certificate.fault(told) == ""
+
+
+def test_a_configuration_that_splits_nothing_is_refused(tmp_path: Path) -> None:
+    tree = document(tmp_path / "store")
+    del tree["stages"]["features"]
+    with pytest.raises(ConfigError, match=r"stages.features is missing, .*: write it"):
+        audit(config(tmp_path, tree), cuts=1, seed=1)
