@@ -104,7 +104,7 @@ def audit(
         seed=seed,
         cuts=counted,
         tally=tally,
-        structure=checks(dataset),
+        structure=checks(replay.real),
         store_digest=dataset.store_digest,
         dataset_digest=dataset.digest,
         rows=rows,
@@ -128,12 +128,12 @@ def _tried(replay: Replay, leak: Leak, worlds: WorldSource, folder: Path, seed: 
     why = leak.pointless(replay)
     if why:
         return Caught(leak=leak.name, pointless=why)
-    clean = {check.name for check in checks(replay.real.dataset) if not check.broken}
+    clean = {check.name for check in checks(replay.real) if not check.broken}
     chosen = moments.telling(replay, TELLING, seed)
     with leak.plant():
         builds = Builds(replay.cfg, worlds, folder / leak.name) if leak.rebuilds else replay.builds
         planted = Replay(replay.cfg, worlds, builds)
-        broken = [check.name for check in checks(planted.real.dataset) if check.broken and check.name in clean]
+        broken = [check.name for check in checks(planted.real) if check.broken and check.name in clean]
         if broken:
             return Caught(leak=leak.name, by=broken[0])
         tally = Tally()

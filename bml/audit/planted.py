@@ -55,10 +55,7 @@ def _scaler_of_all(real: Any) -> Any:
 def _whole_day_score(real: Any) -> Any:
     def build(self: Any, symbol: str, day: Any) -> AlignedDay:
         built: AlignedDay = real(self, symbol, day)
-        if np.isnan(built.book_TLF).all():
-            return built
-        known = built.book_TLF[~np.isnan(built.book_TLF[:, 0, 0])].astype(np.float64)
-        scale_LF = np.nan_to_num(np.nanstd(np.nan_to_num(known), axis=0)) + 1.0
+        scale_LF = np.nan_to_num(built.book_TLF).std(axis=0, dtype=np.float64) + 1.0
         return replace(built, book_TLF=(built.book_TLF / scale_LF).astype(built.book_TLF.dtype))
 
     return build
@@ -211,6 +208,19 @@ def _survivors(real: Any) -> Any:
         return np.where((found < 0) & (unknown_T[later] > unknown_T[rows_N]), 2, found)
 
     return first_reasons
+
+
+@_leak("rows kept for what came of them", SAMPLES, "collect")
+def _by_outcome(real: Any) -> Any:
+    """Without the largest moves, as if they were outliers."""
+
+    def collect(*arguments: Any, **options: Any) -> Any:
+        columns, drops = real(*arguments, **options)
+        size_N = np.abs(columns["return_N"])
+        keep_N = size_N <= np.quantile(size_N, 0.99)
+        return {name: column[keep_N] for name, column in columns.items()}, drops
+
+    return collect
 
 
 @_leak("weights scaled over all rows", "bml.training.losses", "row_weights")

@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
+from bml.audit.replay import Known
 from bml.book.report import iso
 from bml.dataset.dataset import Dataset
 from bml.types import SPLITS, Int64
@@ -21,9 +22,10 @@ class Check:
     broken: str = ""
 
 
-def checks(dataset: Dataset) -> list[Check]:
+def checks(known: Known) -> list[Check]:
     """All of them. O(N log N)."""
-    return [_disjoint(dataset), _inside(dataset), _apart(dataset), _ordered(dataset)]
+    dataset = known.dataset
+    return [_disjoint(dataset), _inside(dataset), _apart(dataset), _ordered(dataset), _complete(known)]
 
 
 def _disjoint(dataset: Dataset) -> Check:
@@ -81,6 +83,21 @@ def _ordered(dataset: Dataset) -> Check:
     )
     broken = f"{wrong.shape[0]} rows; first {_named(dataset, wrong[0])}" if wrong.shape[0] else ""
     return Check(name="intervals: context, input, anchor, label in order", checked=len(index), broken=broken)
+
+
+def _complete(known: Known) -> Check:
+    """The rows are the anchors no reason drops: none is left out for what came of it."""
+    dataset, broken, checked = known.dataset, "", 0
+    for a, symbol in enumerate(dataset.symbols):
+        if symbol not in known.reasons:
+            continue
+        rows_N, reason_N = known.reasons[symbol]
+        kept_ns_N = dataset.grid.time_ns(rows_N[reason_N < 0])
+        odd_ns_N = np.setxor1d(kept_ns_N, dataset.index.anchor_ns_N[dataset.index.target_N == a])
+        checked += kept_ns_N.shape[0]
+        if odd_ns_N.shape[0]:
+            broken = broken or f"{odd_ns_N.shape[0]} of {symbol} are not; first {iso(int(odd_ns_N[0]))}"
+    return Check(name="rows: all anchors without a reason to drop them", checked=checked, broken=broken)
 
 
 def _named(dataset: Dataset, row: Int64) -> str:

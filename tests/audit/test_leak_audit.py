@@ -40,7 +40,8 @@ PLANTED = {
     "labels that straddle the border of blocks", "volatility of the whole day",
     "calibration rows shared with early stopping", "calibrator fitted on the test block",
     "depth plan of the test span", "moments of the unfinished day", "presence that looks ahead",
-    "windows kept for what follows them", "weights scaled over all rows", "last label that is not known yet",
+    "windows kept for what follows them", "rows kept for what came of them", "weights scaled over all rows",
+    "last label that is not known yet",
     "input window a row too late", "calendar scale of all rows", "regime by the whole span",
 }  # fmt: skip
 
@@ -74,6 +75,7 @@ def test_every_planted_leak_is_caught(found: Audit) -> None:
         ("calendar scale of all rows", "calendar.log_sigma_mean"),
         ("windows kept for what follows them", "windows.reason_N"),
         ("calibration rows shared with early stopping", "rows: each in one block"),
+        ("rows kept for what came of them", "rows: all anchors without a reason to drop them"),
         ("labels that straddle the border of blocks", "labels: known before later blocks begin"),
     ],
 )
