@@ -18,7 +18,7 @@ def document(store: Path, **features: Any) -> dict[str, Any]:
     windows = {
         "window_h": 2,
         "stride_s": 600,
-        "horizon_s": 1200,
+        "horizon_s": [1200, 600],
         "context_days": 2,
         "context": {"volatility_h": 6, "volume_days": 2, "regime": REGIME},
         "min_assets": 2,
