@@ -33,8 +33,7 @@ class Comparison:
     def __init__(self, replay: Replay, tally: Tally) -> None:
         self._replay, self._tally = replay, tally
         self._real = replay.real
-        self._half_life = replay.cfg.train.params.get("half_life_days")
-        self._fits = Fits(self._real.dataset, self._half_life)
+        self._fits = Fits(self._real.dataset, replay.cfg.train.params)
 
     def at(self, other: Known) -> None:
         """Compare all that is known at the other world's cut."""
@@ -155,7 +154,7 @@ class Comparison:
 
     def _fitted(self, other: Known, cut_ns: int) -> None:
         """What is fitted on blocks that are over."""
-        again = Fits(other.dataset, self._half_life)
+        again = Fits(other.dataset, self._replay.cfg.train.params)
         for when in (When.TRAINING, When.EARLY_STOP, When.CALIBRATE):
             if cut_ns >= dating.end_ns(when, self._real.dataset.fold.bounds_ns):
                 its = again.of(when)

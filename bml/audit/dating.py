@@ -61,7 +61,7 @@ DATASET = {
     "fold.bounds_ns": When.CONFIGURATION,
     "fold.embargo_ns": When.CONFIGURATION,
     "fold.n_purged": When.DATA,
-    "class_names": When.CONFIGURATION,
+    "class_names": When.TRAINING,
     "scaler.mean_ALF": When.TRAINING,
     "scaler.std_ALF": When.TRAINING,
     "scaler.mean_AS": When.TRAINING,
@@ -83,6 +83,10 @@ DATASET = {
     "moment_names": When.CONFIGURATION,
     "vol_N": When.ANCHOR,
     "last_y_N": When.ANCHOR,
+    "regime_N": When.ANCHOR,
+    "regime_names": When.CONFIGURATION,
+    "regime_model": When.TRAINING,
+    "lookbacks": When.CONFIGURATION,
     "more.horizons_ns_H": When.CONFIGURATION,
     "more.return_NH": When.LABEL,
     "more.sigma_NH": When.ANCHOR,
@@ -98,10 +102,6 @@ DATASET = {
     "store_digest": When.CONFIGURATION,
     "store": When.PLACE,
     "feature_names": When.CONFIGURATION,
-    "lookbacks": When.CONFIGURATION,
-    "regime_N": When.ANCHOR,
-    "regime_names": When.CONFIGURATION,
-    "regime_model": When.TRAINING,
 }
 
 #: fields of bml.dataset.loader.Batch
@@ -149,9 +149,10 @@ def block_end_ns(name: str, bounds_ns: Any) -> int:
 
 
 def dated(thing: Any, table: Mapping[str, When], what: str) -> dict[str, tuple[When, Any]]:
-    """Every field of a dataclass with its date and value, parts taken apart; names as in ``table``.
+    """Every field of a dataclass with its date and value, parts taken apart; names as in ``table``. A part that is None
+    is left out.
 
-    A part that is not there (None) has no fields. Raises DataError for a field ``table`` does not list.
+    Raises DataError for a field ``table`` does not list.
     """
     out: dict[str, tuple[When, Any]] = {}
     for field in dataclasses.fields(thing):

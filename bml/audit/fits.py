@@ -6,7 +6,7 @@ the evaluation. A block's rows reach them only through :class:`bml.types.Fold`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,9 @@ FORECASTERS = ("prior", "persistence", "volatility_only")
 class Fits:
     """All of one dataset; a later block's are computed only when they are asked for."""
 
-    def __init__(self, dataset: Dataset, half_life_days: Any) -> None:
-        self._dataset, self._half_life_days = dataset, half_life_days or PROBE_DAYS
+    def __init__(self, dataset: Dataset, training: Mapping[str, Any]) -> None:
+        self._dataset, self._half_life_days = dataset, training.get("half_life_days") or PROBE_DAYS
+        self._uniqueness = bool(training.get("uniqueness"))
         self._known: dict[When, dict[str, Any]] = {}
 
     def of(self, when: When) -> dict[str, Any]:
@@ -47,7 +48,7 @@ class Fits:
 
     def training(self) -> dict[str, Any]:
         dataset = self._dataset
-        weight_N = losses.row_weights(dataset, dataset.fold.train, self._half_life_days)
+        weight_N = losses.row_weights(dataset, dataset.fold.train, self._half_life_days, uniqueness=self._uniqueness)
         self._known[When.TRAINING] = {"weights.row_weights_N": weight_N}
         out: dict[str, Any] = {"weights.row_weights_N": weight_N}
         for name, fitted in self._forecasters().items():

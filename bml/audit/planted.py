@@ -102,26 +102,13 @@ def _off_by_one(real: Any) -> Any:
 
 @_leak("class edges of the test block's own", SAMPLES, "classify")
 def _own_edges(real: Any) -> Any:
-    def classify(scheme: Any, symbols: Any, target_N: Any, return_N: Float64, *rest: Any) -> Any:
-        fitted, edges_NE = real(scheme, symbols, target_N, return_N, *rest)
-        late = slice(int(0.8 * return_N.shape[0]), None)
-        share_E = np.linspace(0.0, 1.0, edges_NE.shape[1] + 2)[1:-1]
-        edges_NE[late] = np.quantile(return_N[late], share_E)
+    def classify(scheme: Any, symbols: Any, target_N: Any, return_N: Float64, *arguments: Any) -> Any:
+        fitted, edges_NE = real(scheme, symbols, target_N, return_N, *arguments)
+        late = np.arange(return_N.shape[0]) >= 0.8 * return_N.shape[0]
+        edges_NE[late] = np.quantile(return_N[late], np.linspace(0.0, 1.0, edges_NE.shape[1] + 2)[1:-1])
         return fitted, edges_NE
 
     return classify
-
-
-def _nothing_fitted(replay: Replay) -> str:
-    classes = replay.real.dataset.labelling[0]["classes"]
-    return "" if classes.get("shares") else "the edges are given, not fitted"
-
-
-@_leak("class edges fitted to all rows", SAMPLES, "classify", pointless=_nothing_fitted)
-def _edges_of_all(real: Any) -> Any:
-    return lambda scheme, symbols, target_N, *rest: real(
-        scheme, symbols, target_N, *rest[:-1], np.arange(len(target_N))
-    )
 
 
 def _no_spanned(replay: Replay) -> str:
@@ -254,27 +241,6 @@ def _last_label(real: Any) -> Any:
     return _collected(real, change)
 
 
-def _no_regime(replay: Replay) -> str:
-    return "" if replay.real.dataset.regime_names else "there are no regimes"
-
-
-@_leak("regime of the unfinished day", "bml.dataset.regime", "coordinates", pointless=_no_regime)
-def _regime_of_today(real: Any) -> Any:
-    def coordinates(*arguments: Any) -> Any:
-        return tuple(np.roll(x_DA, -1, axis=0) for x_DA in real(*arguments))
-
-    return coordinates
-
-
-@_leak("regime's rank among all days", "bml.dataset.regime", "trailing_rank", pointless=_no_regime)
-def _rank_of_all(real: Any) -> Any:
-    def trailing_rank(x_DA: Float64, days: int) -> Float64:
-        below_DA: Float64 = (x_DA[:, None] > x_DA[None]).mean(axis=1)
-        return np.where(np.isfinite(real(x_DA, days)), below_DA, np.nan)
-
-    return trailing_rank
-
-
 @_leak("input window a row too late", "bml.dataset.series", "Grid.row")
 def _late_window(real: Any) -> Any:
     def row(self: Any, time_ns_N: Int64) -> Int64:
@@ -282,6 +248,25 @@ def _late_window(real: Any) -> Any:
         return later
 
     return row
+
+
+def _no_regime(replay: Replay) -> str:
+    return "" if replay.real.dataset.regime_names else "no regime is configured"
+
+
+@_leak("regime by the whole span", "bml.dataset.conditions", "regime_table", pointless=_no_regime)
+def _regime_of_all(real: Any) -> Any:
+    """Volatility is high above the mean of all days, or the model is fitted to all of them."""
+
+    def ranked(x_DA: Float64, days: int) -> Float64:
+        count_A = np.maximum(np.isfinite(x_DA).sum(axis=0), 1)
+        return np.where(np.isfinite(x_DA), x_DA > np.nansum(x_DA, axis=0) / count_A, np.nan)
+
+    def regime_table(series: Any, spec: Any, train_days: int) -> Any:
+        with swapped("bml.dataset.regime", "trailing_rank", lambda fn: ranked):
+            return real(series, spec, series.grid.n_days)
+
+    return regime_table
 
 
 @contextmanager

@@ -28,10 +28,11 @@ FITTED = (
     ("bml.dataset.samples", "fit_scaler"),
     ("bml.dataset.calendar", "fit_scale"),
     ("bml.dataset.calendar", "hold_constant"),
-    ("bml.dataset.classes", "QuantileClasses.fitted"),
-    ("bml.dataset.classes", "VolatilityClasses.fitted"),
     ("bml.dataset.hmm", "fit"),
 )
+
+#: where classes are fitted to the training block and rows get their edges in one
+CLASSIFIED = (("bml.dataset.samples", "classify"), ("bml.dataset.rows", "classify"))
 
 #: symbol -> (candidate rows, number of the first reason to drop each, -1 to keep it)
 Reasons = dict[str, tuple[Int64, Int64]]
@@ -58,7 +59,7 @@ class Replay:
         self.trained_ns = bounds[0][1]
         self.learned_ns = day_start_ns(train_span(cfg.data.start, cfg.data.stop, split)[1])
         self._lessons: list[tuple[tuple[tuple[Read, Key], ...], Learned]] = []
-        self._fitted: dict[tuple[str, str], list[Any]] = {place: [] for place in FITTED}
+        self._fitted: dict[tuple[str, str], list[Any]] = {place: [] for place in (*FITTED, *CLASSIFIED)}
         self.real = self._run(REAL, None)
 
     def run(self, world: World) -> Known:
@@ -75,11 +76,12 @@ class Replay:
                 stack.enter_context(swapped("bml.dataset.samples", "_require_all_blocks", _passing))
                 stack.enter_context(warnings.catch_warnings())
                 warnings.simplefilter("ignore", RuntimeWarning)  # shares and means of empty blocks are NaN
-            for place in FITTED:
+            for place, recorded in self._fitted.items():
                 if real is None:
-                    stack.enter_context(swapped(*place, _recorder(self._fitted[place])))
+                    stack.enter_context(swapped(*place, _recorder(recorded)))
                 elif not _over(world, self.trained_ns):
-                    stack.enter_context(swapped(*place, _player(self._fitted[place])))
+                    player = _player if place in FITTED else _classifier
+                    stack.enter_context(swapped(*place, player(recorded)))
             dataset = self.cfg.features.function()(self.cfg, store, **self.cfg.features.params)
         return Known(world=world, learned=taught, store=store, dataset=dataset, reasons=reasons)
 
@@ -127,5 +129,23 @@ def _player(recorded: list[Any]) -> Callable[[Callable[..., Any]], Callable[...,
     def make(fn: Callable[..., Any]) -> Callable[..., Any]:
         calls = iter(recorded)
         return lambda *arguments, **options: next(calls)
+
+    return make
+
+
+class _Fitted:
+    """A class scheme whose fit is known."""
+
+    def __init__(self, scheme: Any) -> None:
+        self._scheme = scheme
+
+    def fitted(self, training: Any) -> Any:
+        return self._scheme
+
+
+def _classifier(recorded: list[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def make(fn: Callable[..., Any]) -> Callable[..., Any]:
+        calls = iter(recorded)
+        return lambda scheme, *arguments: fn(_Fitted(next(calls)[0]), *arguments)
 
     return make

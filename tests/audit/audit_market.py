@@ -9,14 +9,18 @@ import yaml
 
 from bml.config import Config, load
 
+#: short enough for a few days
+REGIME = {"trend_days": 1, "volatility_days": 1, "memory_days": 3, "trend": 0.3, "high_volatility": 0.6}
+
 
 def document(store: Path, **features: Any) -> dict[str, Any]:
     """The configuration as a tree, for tests to change; ``features`` are parameters of book_windows."""
     windows = {
         "window_h": 2,
         "stride_s": 600,
-        "horizon_s": 1200,
+        "horizon_s": [1200, 600],
         "context_days": 2,
+        "context": {"volatility_h": 6, "volume_days": 2, "regime": REGIME},
         "min_assets": 2,
         "max_filled": 0.1,
         "targets": ["BTCUSDT", "ETHUSDT"],

@@ -1,4 +1,4 @@
-"""No false alarm: twenty configurations without a leak, and the audit says so of each."""
+"""No false alarm: more than twenty configurations without a leak, and the audit says so of each."""
 
 from __future__ import annotations
 
@@ -61,8 +61,19 @@ CLEAN: dict[str, list[Change]] = {
     "outliers are dropped": [step(0, max_jump_bps=60, outliers="drop")],
     "crossed books are kept": [step(0, crossed="keep"), faults(crossed_per_day=6.0, jitter_ms=900)],
     "one asset suffices, long forward fill": [windows(min_assets=1, max_filled=0.5), step(1, max_gap_s=3600)],
+    "quantiles of the training rows": [windows(classes={"method": "quantile", "n_classes": 4})],
+    "fitted multiples of volatility": [windows(classes={"method": "volatility_scaled", "n_classes": 4})],
+    "triple barriers": [windows(classes={"method": "triple_barrier", "take_profit": 1.0, "stop": 1.0})],
+    "several horizons": [windows(horizon_s=[1200, 600, 3600])],
+    "smoothed labels": [windows(label="smoothed", smooth_s=600)],
+    "no conditions": [windows(context={"volatility_h": 0, "volume_days": 0, "regime": "none"})],
+    "a hidden Markov model of regimes": [
+        data(stop="2024-04-10", cadence_s=1800),
+        windows(stride_s=7200, horizon_s=7200, context={"regime": {"method": "hmm"}}, max_filled=0.5),
+        step(1, max_gap_s=7200),
+    ],
 }
-QUICK = ("as it is", "fixed classes, window features", "split by dates, embargo")
+QUICK = ("as it is", "fixed classes, window features", "quantiles of the training rows", "triple barriers")
 
 
 def names() -> list[Any]:
@@ -81,4 +92,4 @@ def test_nothing_is_found_where_nothing_is(tmp_path: Path, name: str) -> None:
 
 
 def test_there_are_twenty() -> None:
-    assert len(CLEAN) == 20
+    assert len(CLEAN) >= 20

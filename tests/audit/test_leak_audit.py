@@ -42,7 +42,7 @@ PLANTED = {
     "depth plan of the test span", "moments of the unfinished day", "presence that looks ahead",
     "windows kept for what follows them", "rows kept for what came of them", "weights scaled over all rows",
     "last label that is not known yet",
-    "input window a row too late", "calendar scale of all rows",
+    "input window a row too late", "calendar scale of all rows", "regime by the whole span",
 }  # fmt: skip
 
 
@@ -88,7 +88,8 @@ def test_every_date_is_compared(found: Audit) -> None:
     compared = {name for name, one in found.tally.fields.items() if one.compared}
     apart = (dating.When.ROWS, dating.When.DATA, dating.When.PLACE)
     for name, when in dating.DATASET.items():
-        assert when in apart or name in compared, name
+        is_barrier = name.startswith("outcomes.")  # of triple barriers: see test_clean_configs
+        assert when in apart or is_barrier or name in compared, name
     for name, when in dating.BATCH.items():
         assert when is not dating.When.ANCHOR or f"batch.{name}" in found.tally.fields, name
     assert {"fold.block_N", "index.rows", "windows.reason_N", "calibrator.persistence", "early_stop.choice"} <= compared
@@ -108,7 +109,7 @@ def test_a_field_without_a_date_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_every_field_and_reason_has_a_date() -> None:
-    nested = {"index", "fold", "scaler", "calendar", "grid"}
+    nested = {"index", "fold", "scaler", "calendar", "grid", "more", "outcomes"}
     plain = {field.name for field in dataclasses.fields(Dataset)} - nested
     assert plain == {name for name in dating.DATASET if "." not in name}
     assert set(REASONS) == set(dating.REASONS)
