@@ -12,10 +12,16 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from bml import handover
 from bml.book.publish import publish
+from bml.config import Config, digest
 from bml.trackstore import locked
 from bml.types import StoreError
+
+if TYPE_CHECKING:
+    from bml.dataset.dataset import Dataset
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +43,18 @@ class Opening:
         if self.number_of_days > self.number:
             told += f" (its days for the {ordinal(self.number_of_days)}, with other datasets)"
         return f"{told}."
+
+
+def opened(cfg: Config, dataset: Dataset, *, model: str) -> Opening:
+    """Count an opening of the dataset's test block by the configuration; ``model`` is the scored one's digest, "" where
+    none was scored. Raises what :func:`record` does."""
+    return record(
+        handover.folder(cfg) / "openings.jsonl",
+        dataset=dataset.digest,
+        config=digest(cfg.document),
+        model=model,
+        bounds_ns=dataset.fold.bounds_ns[-1],
+    )
 
 
 def record(path: Path, *, dataset: str, config: str, model: str, bounds_ns: tuple[int, int]) -> Opening:

@@ -213,13 +213,7 @@ def _evaluate(cfg: Config, tracker: Tracker, progress: Progress, *, open_test: b
 
 def _open_test(cfg: Config, dataset: Dataset, trained: RunRef, run: StageRun) -> Opening:
     """Count an opening of the test block in the ledger and in MLflow, before anything is computed from it."""
-    opening = openings.record(
-        handover.folder(cfg) / "openings.jsonl",
-        dataset=dataset.digest,
-        config=digest(cfg.document),
-        model=trained.outputs["checkpoint_sha256"],
-        bounds_ns=dataset.fold.bounds_ns[-1],
-    )
+    opening = openings.opened(cfg, dataset, model=trained.outputs["checkpoint_sha256"])
     run.metrics({"test_opening": opening.number, "test_opening_of_days": opening.number_of_days})
     for key, value in asdict(opening).items():
         run.tag(f"bml.test_opening.{key}", value)

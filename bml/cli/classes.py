@@ -64,9 +64,12 @@ def classes(
         raise ConfigError(f"--plot {plot}: pictures are PNG files, so the name must end in .png")
     cfg = options.load(config, set_, PREPROCESS_STAGES)
     dataset = _dataset(cfg)
-    advice = advise_on(dataset, include_test=include_test, min_share=min_share, min_effective=min_n_eff)
     if include_test:
-        exits.say(f"warning: {TEST_SEEN}")
+        from bml import openings
+
+        opening = openings.opened(cfg, dataset, model="")
+        exits.say(f"warning: {TEST_SEEN}. {opening.words}")
+    advice = advise_on(dataset, include_test=include_test, min_share=min_share, min_effective=min_n_eff)
     found = {"name": cfg.name, "horizon_s": _horizon_s(dataset), **advice.document()}
     told = text(advice, _horizon_s(dataset))
     if plot is not None:
