@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -221,7 +222,7 @@ def test_defaults_are_told_by_nothing_at_all() -> None:
 def test_a_configuration_tells_of_it_with_its_place(tmp_path: Path, context: str, fault: str) -> None:
     text = (Path(__file__).parents[2] / "configs" / "demo.yaml").read_text()
     path = tmp_path / "c.yaml"
-    path.write_text(text.replace("context_days: 14", f"context_days: 14\n      context: {context}"))
+    path.write_text(re.sub(r"(?<= )context: .*", f"context: {context}", text))
     with pytest.raises(ConfigError) as told:
         load(path)
     assert fault in str(told.value)
@@ -234,5 +235,5 @@ def test_a_configuration_tells_of_it_with_its_place(tmp_path: Path, context: str
 def test_a_configuration_takes_what_it_should(tmp_path: Path, context: str) -> None:
     text = (Path(__file__).parents[2] / "configs" / "demo.yaml").read_text()
     path = tmp_path / "c.yaml"
-    path.write_text(text.replace("context_days: 14", f"context_days: 14\n      context: {context}"))
+    path.write_text(re.sub(r"(?<= )context: .*", f"context: {context}", text))
     assert context_spec(load(path).features.params["context"]).volatility_h == 24

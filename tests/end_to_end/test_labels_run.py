@@ -24,7 +24,7 @@ def run(folder: Path, *, synthetic: bool = False, **features: Any) -> tuple[Path
     else:
         tiny.write_books(rows)
     tree["stages"]["features"]["with"] |= features
-    done = tiny.bml("run", tiny.write_config(folder / "tiny.yaml", tree), "--json")
+    done = tiny.bml("run", tiny.write_config(folder / "tiny.yaml", tree), "--json", "--open-test")
     assert done.code == 0, done.err
     return folder / "store", json.loads(done.out)
 
