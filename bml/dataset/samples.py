@@ -76,9 +76,11 @@ def _misfits(data: DataSpec, params: dict[str, Any]) -> Iterator[tuple[str, str]
         volatility_rows(context_spec(params["context"]), data.cadence_ns)
     except ConfigError as error:
         yield "context", str(error)
-    for target in params["targets"] or ():
-        if target not in data.symbols:
-            yield "targets", f"{target!r} is none of data.symbols ({', '.join(data.symbols)})"
+    try:
+        _codes(data.symbols, params["targets"] or (), class_scheme(params["classes"]))
+    except ConfigError as error:
+        name, _, fault = str(error).partition(": ")
+        yield name, fault
     if params["min_assets"] > len(data.symbols):
         yield "min_assets", f"{params['min_assets']} of {len(data.symbols)} symbols can never be present"
     try:
