@@ -31,7 +31,7 @@ def run(folder: Path, *, synthetic: bool = False, **features: Any) -> tuple[Path
 
 def test_quantile_classes_over_several_horizons(tmp_path: Path) -> None:
     store, document = run(
-        tmp_path, horizon_s=[1200, 600, 2400], classes={"method": "quantile", "n_classes": 4}, stride_s=360
+        tmp_path, horizon_s=[1200, 600, 2400], classes={"method": "quantile", "n_classes": 4}, stride_s=240
     )
     _, trained, evaluated = document["stages"]
     labelling = trained["result"]["dataset"]["labelling"]
