@@ -71,7 +71,8 @@ class DayCoverage:
 class Ledger:
     """Every day of ``symbols`` from the first to the last, by symbol and then day; ``digest`` names what built them.
 
-    ``rows_per_day``: rows of a day's grid. ``damaged`` are files that cannot be read, with the reason; those whose day is known are days as well.
+    ``rows_per_day``: rows of a day's grid. ``damaged`` are files that cannot be read, with the reason; those whose day
+    is known are days as well.
     """
 
     root: Path
