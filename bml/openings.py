@@ -21,8 +21,8 @@ from bml.types import StoreError
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Opening:
     """``number`` counts the openings of one dataset, ``number_of_days`` those of any whose test block shares time with
-    it, itself included; ``at`` is UTC; ``bounds_ns`` [start, stop) of the test block; the rest are digests, ``model`` ""
-    where labels were looked at without one."""
+    it, itself included; ``at`` is UTC; ``bounds_ns`` [start, stop) of the test block; the rest are digests, ``model``
+    "" where labels were looked at without one."""
 
     number: int
     number_of_days: int
