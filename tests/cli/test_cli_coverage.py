@@ -155,6 +155,22 @@ def test_a_cell_is_the_share_of_its_day(planted: Config) -> None:
     assert [mark_of(day) for day in ledger.days].count("empty") == 1
 
 
+def test_names_of_months_do_not_overlap() -> None:
+    """A calendar that begins in the last weeks of a month has no room for that month's name; the next has the year."""
+    from bml.book.coverage import DayCoverage, Ledger, State
+    from bml.cli.coverage_picture import NAME_WEEKS, calendar
+
+    for start, n_days, first in ((20, 60, "Apr 2023"), (1, 60, "Mar 2023"), (30, 1, "Mar 2023"), (25, 400, "Apr 2023")):
+        dates = [dt.date(2023, 3, start) + dt.timedelta(days=k) for k in range(n_days)]
+        days = tuple(DayCoverage(symbol="BTC", day=day, state=State.PRESENT, rows=1, usable=1) for day in dates)
+        ledger = Ledger(root=Path("store"), digest="ab" * 32, symbols=("BTC",), start=dates[0],
+                        stop=dates[-1] + dt.timedelta(days=1), days=days, damaged={}, rows_per_day=1)  # fmt: skip
+        strips = [axes for axes in calendar(ledger).axes if axes.get_ylabel() == "BTC"]
+        assert strips[0].get_xticklabels()[0].get_text() == first
+        for axes in strips:
+            assert np.all(np.diff(axes.get_xticks())[:1] >= NAME_WEEKS)
+
+
 def test_totals_go_to_mlflow(copy: Config, tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     from mlflow import MlflowClient
