@@ -12,10 +12,15 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bml.book.publish import publish
+from bml.config import Config, digest
 from bml.trackstore import locked
 from bml.types import StoreError
+
+if TYPE_CHECKING:
+    from bml.dataset.dataset import Dataset
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +48,18 @@ class Opening:
 def ledger(root: Path) -> Path:
     """The ledger of the store at ``root``."""
     return root / "state" / "openings.jsonl"
+
+
+def opened(cfg: Config, dataset: Dataset, *, model: str) -> Opening:
+    """Count an opening of the dataset's test block by the configuration; ``model`` is the scored one's digest, "" where
+    none was scored. Raises what :func:`record` does."""
+    return record(
+        ledger(cfg.store.root),
+        dataset=dataset.digest,
+        config=digest(cfg.document),
+        model=model,
+        bounds_ns=dataset.fold.bounds_ns[-1],
+    )
 
 
 def record(path: Path, *, dataset: str, config: str, model: str, bounds_ns: tuple[int, int]) -> Opening:

@@ -214,13 +214,7 @@ def _evaluate(cfg: Config, tracker: Tracker, progress: Progress, *, open_test: b
 
 def count_opening(cfg: Config, dataset: Dataset, run: StageRun, *, model: str) -> Opening:
     """Count an opening of the test block in the ledger and in MLflow, before anything is computed from it."""
-    opening = openings.record(
-        openings.ledger(cfg.store.root),
-        dataset=dataset.digest,
-        config=digest(cfg.document),
-        model=model,
-        bounds_ns=dataset.fold.bounds_ns[-1],
-    )
+    opening = openings.opened(cfg, dataset, model=model)
     run.metrics({"test_opening": opening.number, "test_opening_of_days": opening.number_of_days})
     for key, value in asdict(opening).items():
         run.tag(f"bml.test_opening.{key}", value)

@@ -32,6 +32,8 @@ BID, ASK = 0, 1
 
 NS_PER_S = 1_000_000_000
 NS_PER_DAY = 86_400 * NS_PER_S
+#: of any window, horizon or look-back a configuration may ask for; int64 ns hold the sum of several
+MAX_DAYS = 3650
 
 
 class BmlError(Exception):

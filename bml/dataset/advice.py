@@ -170,7 +170,16 @@ def advise(
 
 
 def advise_on(dataset: Dataset, **options: Any) -> Advice:
-    """:func:`advise` on a dataset; of triple barriers no other classes are tried, their labels end where they touch."""
+    """:func:`advise` on a dataset; of triple barriers no other classes are tried, their labels end where they touch.
+
+    Raises GateError for a target without a sample, too.
+    """
+    for symbol in dataset.targets:
+        if not (dataset.index.target_N == dataset.symbols.index(symbol)).any():
+            reasons = dataset.drop_reasons[symbol].items()
+            raise GateError(f"{symbol}: no usable window, dropped anchors: "
+                            f"{', '.join(f'{reason} {count}' for reason, count in reasons if count)}; leave it out of "
+                            "targets or take more days")  # fmt: skip
     if dataset.outcomes is not None:
         options["tried"] = ()
     return advise(dataset.index, dataset.fold, dataset.symbols, dataset.class_names, **options)

@@ -59,6 +59,12 @@ def first_touches(
 def outcomes(
     mid_T: Float64, valid_T: Bools, rows_N: Int64, barriers_N2: Float64, sigma_N: Float64, steps: int
 ) -> dict[str, Floats | Int64]:
-    """:func:`first_touches` by name: touch_row_N, return_N, and run_up_N and draw_down_N >= 0 in units of sigma_N."""
+    """:func:`first_touches` by name: touch_row_N, return_N, and run_up_N and draw_down_N >= 0 in units of sigma_N.
+
+    The latter are NaN where nothing moved so far (sigma 0): such an anchor is dropped.
+    """
     touch_N, return_N, up_N, down_N = first_touches(mid_T, valid_T, rows_N, barriers_N2, steps)
-    return {"touch_row_N": touch_N, "return_N": return_N, "run_up_N": up_N / sigma_N, "draw_down_N": -down_N / sigma_N}
+    run_up_N, draw_down_N = (
+        np.divide(x_N, sigma_N, out=np.full(sigma_N.shape, np.nan), where=sigma_N > 0) for x_N in (up_N, -down_N)
+    )
+    return {"touch_row_N": touch_N, "return_N": return_N, "run_up_N": run_up_N, "draw_down_N": draw_down_N}

@@ -17,11 +17,13 @@ from typing import Any, Literal, Self, TypedDict
 import numpy as np
 
 from bml.dataset.cuts import Cuts, Zero, apart, check_edges, fit_cuts, names_of, numbered, with_zero
-from bml.dataset.sigma import DEFAULT, SigmaParams, SigmaSpec, ewma, sigma_spec
+from bml.dataset.sigma import DEFAULT, SigmaParams, SigmaSpec, ewma, positive, sigma_spec
 from bml.types import ConfigError, Float64
 
 #: symbol -> (return_N, sigma_N) of its training rows
 Training = Mapping[str, tuple[Float64, Float64]]
+
+MAX_CLASSES = 1000
 
 
 class ClassParams(TypedDict, total=False):
@@ -212,10 +214,9 @@ def class_scheme(params: Mapping[str, object] | None = None) -> ClassScheme:
     _known(given, method)
     if given.get("zero", "above") not in ("above", "own"):
         raise ConfigError(f"classes.zero: {given['zero']!r} is not known; there are: above, own")
-    for key in ("sigma_half_life_h", "take_profit", "stop"):
+    for key in ("take_profit", "stop"):
         if key in given and not (_is_number(given[key]) and 0 < given[key] < math.inf):
-            unit = "hours" if key == "sigma_half_life_h" else "volatilities"
-            raise ConfigError(f"classes.{key}: expected {unit} above 0, got {given[key]!r}")
+            raise ConfigError(f"classes.{key}: expected volatilities above 0, got {given[key]!r}")
     for key in ("edges_pct", "multiples"):
         if key in given:
             given[key] = _numbers(f"classes.{key}", given[key])
@@ -242,7 +243,7 @@ def _with_sigma(given: dict[str, Any]) -> dict[str, Any]:
     if "sigma" in given and "sigma_half_life_h" in given:
         raise ConfigError("classes: give one of sigma and sigma_half_life_h")
     if "sigma_half_life_h" in given:
-        given["sigma"] = ewma(float(given.pop("sigma_half_life_h")))
+        given["sigma"] = ewma(positive("classes.sigma_half_life_h", given.pop("sigma_half_life_h"), 3600.0))
     elif "sigma" in given:
         if not isinstance(given["sigma"], Mapping):
             raise ConfigError(f"classes.sigma: expected a mapping such as {{method: absolute}}, got {given['sigma']!r}")
@@ -268,8 +269,8 @@ def _with_shares(given: dict[str, Any], method: str) -> dict[str, Any]:
         given["n_classes"] = 9 if given.get("zero") == "own" else 8
     if "n_classes" in given:
         n = given.pop("n_classes")
-        if isinstance(n, bool) or not isinstance(n, int) or n < 2:
-            raise ConfigError(f"classes.n_classes: expected a whole number of at least 2, got {n!r}")
+        if isinstance(n, bool) or not isinstance(n, int) or not 2 <= n <= MAX_CLASSES:
+            raise ConfigError(f"classes.n_classes: expected a whole number from 2 to {MAX_CLASSES}, got {n!r}")
         if given.get("zero") == "own" and n % 2 == 0:
             raise ConfigError(f"classes.n_classes: with zero: own, as many classes lie below 0 as above and one at it: "
                               f"take an odd number, not {n}")  # fmt: skip

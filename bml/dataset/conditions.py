@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
@@ -23,7 +22,7 @@ from bml.dataset.series import Grid, Series
 from bml.dataset.sigma import SigmaSpec, lookback_ns
 from bml.dataset.trailing import realised_volatility, volume_rank
 from bml.dataset.windows import WindowRule, valid_rows, whole_rows
-from bml.types import NS_PER_DAY, ConfigError, Float64, Int32, Int64
+from bml.types import MAX_DAYS, NS_PER_DAY, ConfigError, Float64, Int32, Int64
 
 
 class ContextParams(TypedDict, total=False):
@@ -64,10 +63,10 @@ def context_spec(params: Mapping[str, object] | None = None) -> ContextSpec:
     given: dict[str, Any] = dict(params or {})
     check_keys("context", given, list(ContextSpec.__dataclass_fields__))
     hours, days = given.get("volatility_h", 24.0), given.get("volume_days", 30)
-    if isinstance(hours, bool) or not isinstance(hours, int | float) or not 0 <= hours < math.inf:
-        raise ConfigError(f"context.volatility_h: expected hours, 0 (none) or more, got {hours!r}")
-    if isinstance(days, bool) or not isinstance(days, int) or days < 0:
-        raise ConfigError(f"context.volume_days: expected a number of days, 0 (none) or more, got {days!r}")
+    if isinstance(hours, bool) or not isinstance(hours, int | float) or not 0 <= hours <= 24 * MAX_DAYS:
+        raise ConfigError(f"context.volatility_h: expected hours, from 0 (none) to {24 * MAX_DAYS}, got {hours!r}")
+    if isinstance(days, bool) or not isinstance(days, int) or not 0 <= days <= MAX_DAYS:
+        raise ConfigError(f"context.volume_days: expected a number of days, from 0 (none) to {MAX_DAYS}, got {days!r}")
     return ContextSpec(
         volatility_h=float(hours),
         volume_days=days,

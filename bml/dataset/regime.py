@@ -18,7 +18,7 @@ import numpy as np
 
 from bml.dataset.series import Series
 from bml.dataset.trailing import daily_mean, day_before, trailing_mean, trailing_rank
-from bml.types import ConfigError, Float64, Int64
+from bml.types import MAX_DAYS, ConfigError, Float64, Int64
 
 REGIMES = ("bull", "bear", "sideways", "high_volatility")
 BULL, BEAR, SIDEWAYS, HIGH_VOLATILITY = range(4)
@@ -80,8 +80,10 @@ def regime_spec(params: object) -> RegimeSpec | None:
     known = [key for key in RegimeSpec.__dataclass_fields__ if method != "hmm" or key not in _THRESHOLDS]
     check_keys(where, given, known)
     for key, value in given.items():
-        if key.endswith("_days") and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ConfigError(f"{where}.{key}: expected a number of days, 1 or more, got {value!r}")
+        if key.endswith("_days") and (
+            isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_DAYS
+        ):
+            raise ConfigError(f"{where}.{key}: expected a number of days, from 1 to {MAX_DAYS}, got {value!r}")
     _check_number(f"{where}.trend", given.get("trend", 1.0), math.inf)
     _check_number(f"{where}.high_volatility", given.get("high_volatility", 0.5), 1.0)
     return None if method == "none" else RegimeSpec(**given)

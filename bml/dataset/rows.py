@@ -23,7 +23,7 @@ from bml.dataset.windows import (
     valid_rows,
     volatility,
 )
-from bml.types import NS_PER_S, Flag, Float64, Int32, Int64, SampleIndex
+from bml.types import NS_PER_S, Flag, Float64, GateError, Int32, Int64, SampleIndex
 
 #: the volatility of ``Dataset.vol_N``
 BLEND = ewma(3.0, 24.0)
@@ -153,14 +153,20 @@ def classify(
 def more_labels(
     scheme: ClassScheme, series: Series, columns: Arrays, rule: WindowRule, train_N: Int64
 ) -> tuple[MoreLabels, tuple[ClassScheme, ...]]:
-    """The labels over the further horizons of ``rule`` and the scheme fitted to each."""
+    """The labels over the further horizons of ``rule`` and the scheme fitted to each.
+
+    Raises GateError with the horizon that a scheme cannot be fitted to.
+    """
     return_NH, sigma_NH = columns["more_return_NH"], columns["more_sigma_NH"]
     y_NH = np.empty(return_NH.shape, dtype=np.int64)
     schemes: list[ClassScheme] = []
-    for h in range(y_NH.shape[1]):
-        fitted, edges_NE = classify(
-            scheme, series.symbols, columns["target_N"], return_NH[:, h], sigma_NH[:, h], train_N
-        )
+    for h, steps in enumerate(rule.more_rows):
+        try:
+            fitted, edges_NE = classify(
+                scheme, series.symbols, columns["target_N"], return_NH[:, h], sigma_NH[:, h], train_N
+            )
+        except GateError as error:
+            raise GateError(f"horizon_s {steps * series.grid.cadence_ns / NS_PER_S:g}: {error}") from error
         schemes.append(fitted)
         y_NH[:, h] = assign_known(return_NH[:, h], edges_NE)
     more = MoreLabels(

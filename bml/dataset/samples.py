@@ -36,7 +36,7 @@ from bml.dataset.splits import split as split_blocks
 from bml.dataset.weights import block_uniqueness
 from bml.dataset.windows import WindowRule, label_rows, whole_rows
 from bml.registry import checked_by, stage
-from bml.types import DEVELOPMENT, NS_PER_DAY, NS_PER_S, SPLITS, ConfigError, Fold, GateError, SampleIndex
+from bml.types import DEVELOPMENT, MAX_DAYS, NS_PER_DAY, NS_PER_S, SPLITS, ConfigError, Fold, GateError, SampleIndex
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -76,9 +76,11 @@ def _misfits(data: DataSpec, params: dict[str, Any]) -> Iterator[tuple[str, str]
         volatility_rows(context_spec(params["context"]), data.cadence_ns)
     except ConfigError as error:
         yield "context", str(error)
-    for target in params["targets"] or ():
-        if target not in data.symbols:
-            yield "targets", f"{target!r} is none of data.symbols ({', '.join(data.symbols)})"
+    try:
+        _codes(data.symbols, params["targets"] or (), class_scheme(params["classes"]))
+    except ConfigError as error:
+        name, _, fault = str(error).partition(": ")
+        yield name, fault
     if params["min_assets"] > len(data.symbols):
         yield "min_assets", f"{params['min_assets']} of {len(data.symbols)} symbols can never be present"
     try:
@@ -104,7 +106,7 @@ def book_windows(
     min_assets: Annotated[int, Field(ge=1)] = 1,
     max_filled: Annotated[float, Field(ge=0, le=1)] = 0.02,
     max_stale_s: Positive | None = None,
-    context_days: Annotated[int, Field(ge=0)] = 90,
+    context_days: Annotated[int, Field(ge=0, le=MAX_DAYS)] = 90,
     context: Context = None,
     split: SplitParams | None = None,
     on_reasons: OnReasons | None = None,
@@ -229,10 +231,10 @@ def _check(min_assets: int, max_filled: float, max_stale_s: float | None, contex
         raise ConfigError(f"min_assets: expected 1 to {n_symbols} (the number of data.symbols), got {min_assets}")
     if not 0 <= max_filled <= 1:
         raise ConfigError(f"max_filled: expected a share from 0 to 1, got {max_filled:g}")
-    if context_days < 0:
-        raise ConfigError(f"context_days: expected 0 or more days, got {context_days}")
-    if max_stale_s is not None and not 0 < max_stale_s < math.inf:
-        raise ConfigError(f"max_stale_s: expected seconds above 0, got {max_stale_s:g}")
+    if not 0 <= context_days <= MAX_DAYS:
+        raise ConfigError(f"context_days: expected 0 to {MAX_DAYS} days, got {context_days}")
+    if max_stale_s is not None and not 0 < max_stale_s <= MAX_DAYS * 86_400:
+        raise ConfigError(f"max_stale_s: expected seconds above 0, of at most {MAX_DAYS} days, got {max_stale_s:g}")
 
 
 def _stale_ms(max_stale_s: float | None, horizon_rows: int, grid: Grid) -> int:

@@ -22,7 +22,7 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from bml.types import NS_PER_S, ConfigError, Float64
+from bml.types import MAX_DAYS, NS_PER_S, ConfigError, Float64
 
 Bools = npt.NDArray[np.bool_]
 Method = Literal["absolute", "ewma"]
@@ -64,7 +64,7 @@ def ewma(*half_lives_h: float) -> SigmaSpec:
 def sigma_spec(params: Mapping[str, object] | None = None) -> SigmaSpec:
     """Read ``{method: absolute, windows_h: [1, 4, 24], span_s: 900}`` or ``{method: ewma, half_lives_h: [24]}``.
 
-    Raises ConfigError on an unknown key or method, and on a number that is not positive.
+    Raises ConfigError on an unknown key or method, and on a number that is not positive or beyond MAX_DAYS.
     """
     given: dict[str, Any] = dict(params or {})
     method = given.pop("method", "absolute")
@@ -82,14 +82,16 @@ def sigma_spec(params: Mapping[str, object] | None = None) -> SigmaSpec:
         raise ConfigError(f"classes.sigma.{known[0]}: expected a list of hours, got {hours!r}")
     return SigmaSpec(
         method=default.method,
-        hours=tuple(_positive(f"classes.sigma.{known[0]}", item) for item in hours),
-        span_s=_positive("classes.sigma.span_s", given["span_s"]) if "span_s" in given else default.span_s,
+        hours=tuple(positive(f"classes.sigma.{known[0]}", item, 3600.0) for item in hours),
+        span_s=positive("classes.sigma.span_s", given["span_s"], 1.0) if "span_s" in given else default.span_s,
     )
 
 
-def _positive(where: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ConfigError(f"{where}: expected a number above 0, got {value!r}")
+def positive(where: str, value: object, unit_s: float) -> float:
+    """A duration in units of ``unit_s`` as a float, or a ConfigError."""
+    most = MAX_DAYS * 86_400 / unit_s
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
+        raise ConfigError(f"{where}: expected a number above 0, up to {most:.0f}, got {value!r}")
     return float(value)
 
 
@@ -122,7 +124,8 @@ def causal_sigma(mid_T: Float64, valid_T: Bools, spec: SigmaSpec, *, cadence_ns:
     for hours in sorted(spec.hours):
         width, decay = _window(spec.method, hours, cadence_ns)
         weight_T = window_sum(known_T, width, decay)
-        least = min(MIN_RETURNS, 0.5 * float(np.sum(decay ** np.arange(width))))
+        full = width if decay == 1.0 else (1.0 - decay**width) / (1.0 - decay)
+        least = min(MIN_RETURNS, 0.5 * full)
         enough_T = weight_T >= least  # of the longest in the end
         total_T += np.divide(window_sum(size_T, width, decay), weight_T, out=np.zeros(mid_T.shape), where=enough_T)
         used_T += enough_T
@@ -137,6 +140,7 @@ def window_sum(values_T: Float64, width: int, decay: float = 1.0) -> Float64:
 
     Depends on those values alone, to the last bit. decay^width must not underflow.
     """
+    width = max(1, min(width, values_T.shape[0]))
     weight_W = decay ** np.arange(width)  # by age
     n_blocks = -(-values_T.shape[0] // width)
     values_NW = np.zeros((n_blocks, width))

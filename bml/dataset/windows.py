@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from bml.dataset.series import Series
 from bml.dataset.sigma import Bools, SigmaSpec, causal_sigma
-from bml.types import NS_PER_S, ConfigError, Flag, Float64, Int64
+from bml.types import MAX_DAYS, NS_PER_S, ConfigError, Flag, Float64, Int64
 
 #: reasons in the order they are tried; an anchor is counted under the first that holds
 REASONS = (
@@ -53,7 +53,9 @@ class WindowRule:
 
 
 def whole_rows(name: str, value: float, unit_s: float, cadence_ns: int) -> int:
-    """A duration in rows of the grid, or a ConfigError if it is no multiple of the cadence."""
+    """A duration in rows of the grid, or a ConfigError if it is no multiple of the cadence or beyond MAX_DAYS."""
+    if not value * unit_s <= MAX_DAYS * 86_400:
+        raise ConfigError(f"{name}: {value:g} is longer than {MAX_DAYS} days; take less")
     length_ns = round(value * unit_s * NS_PER_S)
     if length_ns < cadence_ns or length_ns % cadence_ns:
         raise ConfigError(

@@ -77,9 +77,11 @@ def test_the_test_block_is_shown_only_when_asked_for_and_not_silently(config: Pa
     code, out, err = invoke("classes", config, "--include-test")
     assert code == 0
     assert "warning: the test block was looked at" in err
+    assert "opened for the 1st time" in err
     assert re.search(r"^2024-02 !", out, re.MULTILINE)
     assert "left out" not in out
-    _, out, _ = invoke("classes", config, "--include-test", "--json")
+    _, out, err = invoke("classes", config, "--include-test", "--json")
+    assert "opened for the 2nd time" in err
     assert json.loads(out)["test_included"]
 
 

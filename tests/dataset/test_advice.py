@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dataset_market import Market
 from kline_samples import samples
 
-from bml.dataset.advice import Advice, Month, advise, require_live
+from bml.dataset.advice import Advice, Month, advise, advise_on, require_live
 from bml.dataset.sigma import DEFAULT, SigmaSpec, ewma
 from bml.types import NS_PER_DAY, NS_PER_S, SPLITS, Fold, GateError, SampleIndex
 
@@ -233,3 +234,11 @@ def test_one_ewma_does_not_hold_them(candles_folder: Path) -> None:
     ]
     assert max(off) > 0.06
     assert math.sqrt(np.mean(np.square(off))) > 0.02
+
+
+def test_a_target_without_a_sample_is_told_and_not_left_out(tmp_path: Path) -> None:
+    market = Market(n_days=6)
+    market.mid["CCC"][:] = 100.0
+    dataset = market.dataset(tmp_path, targets=["AAA", "CCC"])
+    with pytest.raises(GateError, match=r"CCC: no usable window, dropped anchors: .*sigma_unknown \d+; leave it out"):
+        advise_on(dataset)

@@ -215,3 +215,14 @@ def test_volatility_only_tells_time_outs_by_how_wide_the_barriers_are_for_the_ma
     proba = VolatilityOutcome.fit(dataset, rows, np.where(y == 0, 3.0, 1.0)).proba(dataset, rows)
     np.testing.assert_allclose(proba[0], [0, 1, 0], atol=0.03)
     np.testing.assert_allclose(proba[1], [0.75, 0, 0.25], atol=0.03)
+
+
+def test_a_price_that_does_not_move_has_no_volatility_to_measure_an_outcome_in(tmp_path: Path) -> None:
+    """Its anchors are dropped without a division by nil, until it moves."""
+    market = Market(n_days=6)
+    market.mid["CCC"][:2000] = 100.0
+    dataset = market.dataset(tmp_path, **OPTIONS)
+    assert dataset.drop_reasons["CCC"]["sigma_unknown"] > dataset.drop_reasons["AAA"]["sigma_unknown"]
+    assert dataset.outcomes is not None
+    assert np.isfinite(dataset.outcomes.run_up_N).all()
+    assert np.isfinite(dataset.outcomes.draw_down_N).all()

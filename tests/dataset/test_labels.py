@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bml.dataset.dataset import Dataset
 from bml.dataset.labels import assign, assign_known, log_return, smoothed_return
 from bml.dataset.samples import book_windows
-from bml.types import NS_PER_S, SPLITS, ConfigError, Flag
+from bml.types import NS_PER_S, SPLITS, ConfigError, Flag, GateError
 
 
 def walk(n: int, seed: int = 0, sigma: float = 1e-3) -> np.ndarray:
@@ -153,6 +153,18 @@ def test_further_horizons_leave_the_label_as_it_is(several: tuple[Market, Datase
         assert getattr(alone.index, name).tobytes() == getattr(dataset.index, name).tobytes()
     assert alone.more.y_NH.shape == (len(alone), 0)
     assert alone.outcomes is None
+
+
+def test_a_further_horizon_that_classes_cannot_be_fitted_to_is_named(tmp_path: Path) -> None:
+    """A price that is every day the same: after a day it is where it was."""
+    market = Market(n_days=10)
+    market.mid["AAA"] = np.tile(market.mid["AAA"][:1440], 10)
+    classes = {"method": "quantile", "n_classes": 4}
+    assert len(market.dataset(tmp_path / "one", classes=classes)) > 100
+    with pytest.raises(
+        GateError, match=r"^horizon_s 86400: classes: AAA: 100\.0% of \d+ training values are exactly 0"
+    ):
+        market.dataset(tmp_path / "two", classes=classes, horizon_s=[1800.0, 86400.0])
 
 
 #: a row of the training block; of 3600 s labels the last ones known then begin an hour before

@@ -211,6 +211,11 @@ def test_the_gate_names_an_empty_block(tmp_path: Path) -> None:
     ("params", "message"),
     [
         ({"window_h": 0.99}, "window_h: 0.99 is not a whole number of rows"),
+        ({"window_h": 1e300}, "window_h: 1e.300 is longer than 3650 days"),
+        ({"horizon_s": math.inf}, "horizon_s: inf is longer than 3650 days"),
+        ({"context_days": 10**9}, "context_days: expected 0 to 3650 days"),
+        ({"context": {"volatility_h": 1e9}}, "volatility_h: expected hours, from 0 .none. to 87600"),
+        ({"context": {"volume_days": 10**9}}, "volume_days: expected a number of days, from 0 .none. to 3650"),
         ({"stride_s": 90.0}, "stride_s"),
         ({"horizon_s": 0.0}, "horizon_s"),
         ({"targets": ["DDD"]}, "targets: 'DDD' is not one of"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -175,6 +177,18 @@ def test_window_sum_is_the_sum(seed: int, n: int, width: int, decay: float) -> N
     np.testing.assert_allclose(window_sum(values, width, decay), expected, rtol=1e-10)
 
 
+@pytest.mark.parametrize("method", ["absolute", "ewma"])
+def test_a_window_of_years_takes_no_more_memory_than_the_data(method: Any) -> None:
+    """10 years of seconds would be gigabytes."""
+    mid, valid = walk(500), np.ones(500, bool)
+    long = SigmaSpec(method=method, hours=(87_600.0,), span_s=1.0)
+    tracemalloc.start()
+    sigma = causal_sigma(mid, valid, long, cadence_ns=NS_PER_S)
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+    assert np.isfinite(sigma[int(MIN_RETURNS) + 1 :]).all()
+
+
 def test_steps_below_one_are_refused() -> None:
     with pytest.raises(ValueError, match="steps"):
         causal_sigma(walk(5), np.ones(5, bool), DEFAULT, cadence_ns=MINUTE, steps=0)
@@ -195,9 +209,11 @@ def test_specs_are_read() -> None:
         ({"half_lives_h": [1]}, "unknown key for method 'absolute'"),
         ({"windows_h": []}, "list of hours"),
         ({"windows_h": 24}, "list of hours"),
-        ({"windows_h": [24, 0]}, "above 0, got 0"),
-        ({"span_s": True}, "above 0, got True"),
-        ({"span_s": math.nan}, "above 0, got nan"),
+        ({"windows_h": [24, 0]}, "above 0, up to 87600, got 0"),
+        ({"span_s": True}, "above 0, up to 315360000, got True"),
+        ({"span_s": math.nan}, "above 0, up to 315360000, got nan"),
+        ({"span_s": 1e300}, "up to 315360000, got 1e"),
+        ({"windows_h": [1, 1e9]}, "windows_h: expected a number above 0, up to 87600"),
     ],
 )
 def test_bad_specs_are_refused(params: dict[str, object], message: str) -> None:

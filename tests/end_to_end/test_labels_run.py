@@ -24,7 +24,7 @@ def run(folder: Path, *, synthetic: bool = False, **features: Any) -> tuple[Path
     else:
         tiny.write_books(rows)
     tree["stages"]["features"]["with"] |= features
-    done = tiny.bml("run", tiny.write_config(folder / "tiny.yaml", tree), "--json")
+    done = tiny.bml("run", tiny.write_config(folder / "tiny.yaml", tree), "--json", "--open-test")
     assert done.code == 0, done.err
     return folder / "store", json.loads(done.out)
 
@@ -67,6 +67,11 @@ def test_faults_of_labels_are_told_with_their_place(tmp_path: Path) -> None:
         ({"classes": {"method": "triple_barrier"}, "label": "smoothed", "smooth_s": 600}, "cannot be smoothed"),
         ({"label": "anchored"}, "smooth_s: goes with label: smoothed"),
         ({"horizon_s": [1200, 650]}, "horizon_s: 650 is not a whole number of rows at a cadence of 120 s"),
+        ({"targets": ["BTCUSDT", "BTCUSDT"]}, "targets: named twice in BTCUSDT, BTCUSDT"),
+        (
+            {"targets": None, "classes": {"method": "fixed", "per_symbol": {"XRPUSDT": [-9, -5, -2, 0, 2, 5, 9]}}},
+            "classes.per_symbol: 'XRPUSDT' is not one of data.symbols (BTCUSDT, ETHUSDT)",
+        ),
     ):
         features |= faulty
         done = tiny.bml("config", "check", tiny.write_config(tmp_path / "tiny.yaml", tree))
