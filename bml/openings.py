@@ -1,9 +1,9 @@
-"""How often the test block was opened: a ledger that only grows, one of each configuration's name.
+"""How often test blocks were opened: a ledger that only grows, one of each store, for configurations of any name.
 
-    {root}/state/{name}/openings.jsonl    one line an opening, oldest first
+    {root}/state/openings.jsonl    one line an opening, oldest first
 
 A test block that is looked at again and again becomes one more block to tune on. Nothing here prevents that; it is
-counted, and the report says how often. ``--force`` and new trainings leave the ledger as it is.
+counted, and the report says how often. ``--force``, new trainings and new names leave the ledger as it is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bml import handover
 from bml.book.publish import publish
 from bml.config import Config, digest
 from bml.trackstore import locked
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Opening:
     """``number`` counts the openings of one dataset, ``number_of_days`` those of any whose test block shares time with
-    it, itself included; ``at`` is UTC; ``bounds_ns`` [start, stop) of the test block; the rest are digests."""
+    it, itself included; ``at`` is UTC; ``bounds_ns`` [start, stop) of the test block; the rest are digests, ``model``
+    "" where labels were looked at without one."""
 
     number: int
     number_of_days: int
@@ -45,11 +45,16 @@ class Opening:
         return f"{told}."
 
 
+def ledger(root: Path) -> Path:
+    """The ledger of the store at ``root``."""
+    return root / "state" / "openings.jsonl"
+
+
 def opened(cfg: Config, dataset: Dataset, *, model: str) -> Opening:
     """Count an opening of the dataset's test block by the configuration; ``model`` is the scored one's digest, "" where
     none was scored. Raises what :func:`record` does."""
     return record(
-        handover.folder(cfg) / "openings.jsonl",
+        ledger(cfg.store.root),
         dataset=dataset.digest,
         config=digest(cfg.document),
         model=model,
@@ -62,6 +67,14 @@ def record(path: Path, *, dataset: str, config: str, model: str, bounds_ns: tupl
 
     Other processes wait. Raises StoreError where the ledger is damaged or cannot be written; then nothing is opened.
     """
+    try:
+        return _record(path, dataset, config, model, bounds_ns)
+    except OSError as error:  # of the lock
+        raise StoreError(f"{path}: cannot be written ({error.strerror or error}), so the test block stays sealed: make "
+                         "its folder writable") from error  # fmt: skip
+
+
+def _record(path: Path, dataset: str, config: str, model: str, bounds_ns: tuple[int, int]) -> Opening:
     with locked(path.with_name(f".{path.name}.lock")):
         before = read(path)
         opening = Opening(

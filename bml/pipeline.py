@@ -185,13 +185,14 @@ def _evaluate(cfg: Config, tracker: Tracker, progress: Progress, *, open_test: b
         upstream=[*upstream, trained],
     ) as run:
         run.tag("bml.scored_block", block)
-        opening = _open_test(cfg, dataset, trained, run) if open_test else None
+        model = trained.outputs["checkpoint_sha256"]
+        opening = count_opening(cfg, dataset, run, model=model) if open_test else None
         report = cfg.evaluate.function()(
             dataset,
             cfg.store.root / trained.outputs["checkpoint"],
             out=folder,
             truth=None if truth is None else cfg.store.root / truth,
-            sha256=trained.outputs["checkpoint_sha256"],
+            sha256=model,
             open_test=open_test,
             opening=opening,
             **cfg.evaluate.params,
@@ -211,9 +212,9 @@ def _evaluate(cfg: Config, tracker: Tracker, progress: Progress, *, open_test: b
     return StageResult(table=report.table(), document=report.to_json(), ref=ref, places=places)
 
 
-def _open_test(cfg: Config, dataset: Dataset, trained: RunRef, run: StageRun) -> Opening:
+def count_opening(cfg: Config, dataset: Dataset, run: StageRun, *, model: str) -> Opening:
     """Count an opening of the test block in the ledger and in MLflow, before anything is computed from it."""
-    opening = openings.opened(cfg, dataset, model=trained.outputs["checkpoint_sha256"])
+    opening = openings.opened(cfg, dataset, model=model)
     run.metrics({"test_opening": opening.number, "test_opening_of_days": opening.number_of_days})
     for key, value in asdict(opening).items():
         run.tag(f"bml.test_opening.{key}", value)

@@ -71,7 +71,8 @@ class DayCoverage:
 class Ledger:
     """Every day of ``symbols`` from the first to the last, by symbol and then day; ``digest`` names what built them.
 
-    ``damaged`` are files that cannot be read, with the reason; those whose day is known are days as well.
+    ``rows_per_day``: rows of a day's grid. ``damaged`` are files that cannot be read, with the reason; those whose day
+    is known are days as well.
     """
 
     root: Path
@@ -81,15 +82,11 @@ class Ledger:
     stop: dt.date
     days: tuple[DayCoverage, ...]
     damaged: dict[str, str]
-
-    @property
-    def rows_per_day(self) -> int:
-        """Rows of a day's grid."""
-        return max((day.rows for day in self.days), default=0)
+    rows_per_day: int
 
 
-def of_config(store: DayStore, symbols: Sequence[str], start: dt.date, stop: dt.date) -> Ledger:
-    """The days [start, stop) of ``symbols`` in ``store``; days without a file are absent.
+def of_config(store: DayStore, symbols: Sequence[str], start: dt.date, stop: dt.date, *, rows_per_day: int) -> Ledger:
+    """The days [start, stop) of ``symbols`` in ``store``; days without a file are absent, even if all are.
 
     A store that verifies has every byte of its files read. Cost: about 2 ms a day, else.
     """
@@ -105,7 +102,7 @@ def of_config(store: DayStore, symbols: Sequence[str], start: dt.date, stop: dt.
                     damaged[str(path)] = str(error)
                 days.append(_without_file(store, symbol, day, damaged.get(str(path))))
     return Ledger(root=store.root, digest=store.digest, symbols=tuple(symbols), start=start, stop=stop,
-                  days=tuple(days), damaged=damaged)  # fmt: skip
+                  days=tuple(days), damaged=damaged, rows_per_day=rows_per_day)  # fmt: skip
 
 
 def of_store(root: Path, *, verify: bool = False) -> Ledger:
@@ -137,7 +134,7 @@ def of_store(root: Path, *, verify: bool = False) -> Ledger:
             there = known.get((symbol, day))
             days.append(there or _without_file(store, symbol, day, damaged.get(str(store.path(symbol, day)))))
     return Ledger(root=root, digest=digest, symbols=symbols, start=first, stop=last + dt.timedelta(days=1),
-                  days=tuple(days), damaged=damaged)  # fmt: skip
+                  days=tuple(days), damaged=damaged, rows_per_day=max(day.rows for day in known.values()))  # fmt: skip
 
 
 def covered(file: DayFile) -> DayCoverage:

@@ -28,7 +28,10 @@ TEST_SEEN = ("the test block was looked at: what you choose by these months is f
 
 Plot = Annotated[str | None, typer.Option("--plot", metavar="OUT.png", help="Draw the shares of every month.")]
 IncludeTest = Annotated[
-    bool, typer.Option("--include-test", help="Count the test block too: no longer a test of what is chosen by it.")
+    bool,
+    typer.Option(
+        "--include-test", help="Open the test block too, which is counted: no longer a test of what is chosen by it."
+    ),
 ]
 AllowDead = Annotated[bool, typer.Option("--allow-dead-classes", help="Tell of dead classes, but do not refuse them.")]
 MinShare = Annotated[
@@ -65,10 +68,7 @@ def classes(
     cfg = options.load(config, set_, PREPROCESS_STAGES)
     dataset = _dataset(cfg)
     if include_test:
-        from bml import openings
-
-        opening = openings.opened(cfg, dataset, model="")
-        exits.say(f"warning: {TEST_SEEN}. {opening.words}")
+        exits.say(f"warning: {TEST_SEEN}. {_opened(cfg, dataset)}")
     advice = advise_on(dataset, include_test=include_test, min_share=min_share, min_effective=min_n_eff)
     found = {"name": cfg.name, "horizon_s": _horizon_s(dataset), **advice.document()}
     told = text(advice, _horizon_s(dataset))
@@ -94,6 +94,17 @@ def _dataset(cfg: Config) -> Dataset:
     with reading(cfg.store.root):
         dataset: Dataset = cfg.features.function()(cfg, handover.day_store(cfg, verify=False), **cfg.features.params)
     return dataset
+
+
+def _opened(cfg: Config, dataset: Dataset) -> str:
+    """Count that the test block is looked at, like an evaluation of it; how often that was, in words."""
+    from bml import handover, pipeline
+    from bml.tracking import Tracker
+
+    tracker = Tracker(cfg.tracking, cfg.store.root, document=cfg.document)
+    upstream = [handover.load(cfg, "preprocess")]
+    with tracker.stage("dataset-preparation", upstream=upstream, name=f"{cfg.name}-classes-test") as run:
+        return pipeline.count_opening(cfg, dataset, run, model="").words
 
 
 def _allowed(cfg: Config) -> bool:

@@ -64,6 +64,8 @@ def coverage(
     reasons = _reasons(cfg, ledger)
     document = words.document(ledger, reasons, events=events)
     told = words.text(ledger, reasons, events=events, worst=WORST)
+    if reasons is None and cfg is not None and cfg.features.written:
+        told += "\nwindows: not counted while a day file is damaged or removed"
     if plot is not None:
         from bml.cli.coverage_picture import save_picture
 
@@ -99,12 +101,17 @@ def _day_store(cfg: Config, verify: bool) -> Any:
 def _of(cfg: Config, verify: bool) -> Ledger:
     from bml.book.coverage import of_config
 
-    return of_config(_day_store(cfg, verify), cfg.data.symbols, cfg.data.start, cfg.data.stop)
+    data = cfg.data
+    return of_config(_day_store(cfg, verify), data.symbols, data.start, data.stop, rows_per_day=data.steps_per_day)
 
 
 def _reasons(cfg: Config | None, ledger: Ledger) -> Reasons | None:
-    """Dropped windows, where there is a rule for them and no damaged file in their way."""
+    """Dropped windows, where there is a rule for them and no file is damaged or removed: no count may leave it out."""
+    from bml.book.coverage import State
+
     if cfg is None or not cfg.features.written or ledger.damaged:
+        return None
+    if not all(day.state in (State.PRESENT, State.EMPTY, State.ABSENT) for day in ledger.days):
         return None
     from bml.dataset.dropped import by_day
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: weeks of a strip: a year and the week it may begin in
 WEEKS = 53
+#: weeks that the name of a month and a year takes
+NAME_WEEKS = 3
 #: a run of missing or stuck rows this long is marked
 LONG_S = 3600.0
 #: borders of the classes of usable shares
@@ -94,8 +96,8 @@ def _strip(axes: Axes, symbol: str, days: list[DayCoverage], first: dt.date, n_w
 
 
 def _borders(axes: Axes, days: list[DayCoverage], first: dt.date) -> None:
-    """A line around every month, and its name above its first whole week."""
-    ticks: dict[int, str] = {}
+    """A line around every month, and its name above its first whole week; the first with its year, if there is room."""
+    months: dict[int, dt.date] = {}
     for day in days:
         week, weekday = divmod((day.day - first).days, 7)
         if day.day.day == 1 and week:
@@ -103,9 +105,13 @@ def _borders(axes: Axes, days: list[DayCoverage], first: dt.date) -> None:
             axes.plot([week + 1, week + 1], [0, weekday], color=LINE, linewidth=1.6)
             if weekday:
                 axes.plot([week, week + 1], [weekday, weekday], color=LINE, linewidth=1.6)
-        if day.day.day == 1 or not ticks:
-            ticks[week + (weekday > 0)] = f"{day.day:%b %Y}" if day.day.month == 1 or not ticks else f"{day.day:%b}"
-    axes.set_xticks(list(ticks), list(ticks.values()), fontsize=8, ha="left")
+        if day.day.day == 1 or not months:
+            months[week + (weekday > 0)] = day.day
+    first_two = list(months)[:2]
+    if len(first_two) == 2 and first_two[1] - first_two[0] < NAME_WEEKS:
+        del months[first_two[0]]
+    names = [f"{day:%b %Y}" if day.month == 1 or k == 0 else f"{day:%b}" for k, day in enumerate(months.values())]
+    axes.set_xticks(list(months), names, fontsize=8, ha="left")
     axes.xaxis.tick_top()
 
 

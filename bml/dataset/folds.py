@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import Any, Literal, TypedDict
 
 from bml.dataset.splits import Bounds, SplitParams, block_bounds, check_keys, day_start_ns, split, split_spec
-from bml.types import NS_PER_DAY, SPLITS, ConfigError, Fold, SampleIndex
+from bml.types import NS_PER_DAY, NS_PER_S, SPLITS, ConfigError, Fold, SampleIndex
 
 _KINDS = ("expanding", "rolling")
 _NUMBERS = ("n", "train_days", "step_days", "block_days")
@@ -51,16 +51,17 @@ class WindowSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Window:
-    """Days [start, stop); ``starts`` are the first days of the blocks after train."""
+    """Days [start, stop); ``starts`` are the first days of the blocks after train, ``embargo_ns`` the dataset's."""
 
     start: dt.date
     starts: tuple[dt.date, dt.date, dt.date]
     stop: dt.date
+    embargo_ns: int = 0
 
     @property
     def split(self) -> SplitParams:
         """The parameter ``split`` that gives these blocks to a dataset of the days [start, stop)."""
-        return {"starts": dict(zip(SPLITS[1:], self.starts, strict=True))}
+        return {"starts": dict(zip(SPLITS[1:], self.starts, strict=True)), "embargo_s": self.embargo_ns / NS_PER_S}
 
     @property
     def bounds_ns(self) -> Bounds:
@@ -91,29 +92,30 @@ def windows(
 ) -> tuple[Window, ...]:
     """The windows of data of the days [start, stop), oldest first; days left over lie before the test block.
 
-    ``block_split`` is the parameter ``split`` of the dataset, which says where the test block begins. Raises
-    ConfigError where the days before it do not suffice.
+    ``block_split`` is the parameter ``split`` of the dataset, which says where the test block begins and what
+    embargo the blocks of the windows have, too. Raises ConfigError where the days before it do not suffice.
     """
-    sealed_ns = block_bounds(start, stop, split_spec(block_split))[-1][0]
+    wanted = split_spec(block_split)
+    sealed_ns = block_bounds(start, stop, wanted)[-1][0]
     days = (sealed_ns - day_start_ns(start)) // NS_PER_DAY
     if spec.days > days:
         raise ConfigError(
             f"windows: {spec.n} windows take {spec.days} days, {days} whole days lie between {start} and the test "
             "block; take fewer windows or fewer days"
         )
-    return tuple(_window(start, spec, k) for k in range(spec.n))
+    return tuple(_window(start, spec, k, wanted.embargo_ns) for k in range(spec.n))
 
 
-def window_fold(index: SampleIndex, window: Window, *, embargo_ns: int = 0) -> Fold:
+def window_fold(index: SampleIndex, window: Window) -> Fold:
     """Rows of ``index`` per block of ``window``; the field ``test`` of the fold is the block to validate on.
 
     No label of any block reaches past the window, so none reaches the test block. O(N).
     """
     bounds_ns = window.bounds_ns
-    return split(index, bounds_ns, embargo_ns=embargo_ns, sealed_ns=bounds_ns[-1][1])
+    return split(index, bounds_ns, embargo_ns=window.embargo_ns, sealed_ns=bounds_ns[-1][1])
 
 
-def _window(start: dt.date, spec: WindowSpec, k: int) -> Window:
+def _window(start: dt.date, spec: WindowSpec, k: int, embargo_ns: int) -> Window:
     moved = dt.timedelta(days=k * spec.step_days)
     first = start + moved + dt.timedelta(days=spec.train_days)
     blocks = [first + dt.timedelta(days=b * spec.block_days) for b in range(4)]
@@ -121,4 +123,5 @@ def _window(start: dt.date, spec: WindowSpec, k: int) -> Window:
         start=start if spec.kind == "expanding" else start + moved,
         starts=(blocks[0], blocks[1], blocks[2]),
         stop=blocks[3],
+        embargo_ns=embargo_ns,
     )

@@ -197,7 +197,7 @@ def book_windows(
         n_eff=_effective(index, fold),
         notes=(
             *_notes(index, fold, scheme, series),
-            *_carried(found),
+            *_carried(found, fold),
             *_smoothed(rule, grid),
             *held_notes(scale),
         ),
@@ -303,9 +303,13 @@ def _notes(index: SampleIndex, fold: Fold, scheme: ClassScheme, series: Series) 
     return tuple(notes)
 
 
-def _carried(found: Arrays) -> tuple[str, ...]:
-    """A note of how many labels start or end on a mid that is carried forward, where that is more than 1 %."""
-    anchor_N, label_N, oldest_ms_N = (found[name] for name in ("anchor_filled_N", "label_filled_N", "oldest_ms_N"))
+def _carried(found: Arrays, fold: Fold) -> tuple[str, ...]:
+    """A note of how many labels start or end on a mid that is carried forward, where that is more than 1 %.
+
+    Of the blocks before the test block: where a label of triple barriers ends is its outcome.
+    """
+    rows = np.concatenate([getattr(fold, name) for name in DEVELOPMENT])
+    anchor_N, label_N, oldest_ms_N = (found[key][rows] for key in ("anchor_filled_N", "label_filled_N", "oldest_ms_N"))
     if max(anchor_N.mean(), label_N.mean()) <= CARRIED_SHARE:
         return ()
     minutes = oldest_ms_N[anchor_N | label_N].max() / 60e3

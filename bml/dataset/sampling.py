@@ -30,11 +30,16 @@ def stride_by_horizon(index: SampleIndex, rows: Int64, *, offset_ns: int = 0) ->
 
 
 def seeded_offset_ns(index: SampleIndex, rows: Int64, seed: int) -> int:
-    """An offset for :func:`stride_by_horizon` below the longest label of ``rows``, drawn from ``seed``."""
+    """An offset for :func:`stride_by_horizon` below the longest label of ``rows``, drawn from ``seed``.
+
+    Never beyond the last anchor of a target: where rows span less than a label, each target still has one taken.
+    """
     if rows.shape[0] == 0:
         return 0
-    longest = int((index.label_stop_ns_N[rows] - index.anchor_ns_N[rows]).max())
-    return int(np.random.default_rng(seed).integers(longest))
+    anchor_ns_R, code_R = index.anchor_ns_N[rows], index.target_N[rows]
+    longest = int((index.label_stop_ns_N[rows] - anchor_ns_R).max())
+    span = min(int(anchor_ns_R[code_R == code].max()) for code in np.unique(code_R)) - int(anchor_ns_R.min())
+    return int(np.random.default_rng(seed).integers(min(longest, span + 1)))
 
 
 def _apart(index: SampleIndex, places: Int64, rows: Int64, begin: int) -> Int64:

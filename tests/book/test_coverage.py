@@ -94,7 +94,10 @@ def day_store(cfg: Config, *, verify: bool = False) -> DayStore:
 
 
 def ledger_of(cfg: Config, *, verify: bool = False) -> Ledger:
-    return coverage.of_config(day_store(cfg, verify=verify), cfg.data.symbols, cfg.data.start, cfg.data.stop)
+    return coverage.of_config(
+        day_store(cfg, verify=verify), cfg.data.symbols, cfg.data.start, cfg.data.stop,
+        rows_per_day=86_400 // CADENCE_S,
+    )  # fmt: skip
 
 
 def of(ledger: Ledger, symbol: str, day: dt.date) -> DayCoverage:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from bml import openings
 from bml.cli.main import app
 from tests.end_to_end import tiny
 
@@ -82,6 +83,27 @@ def test_the_test_block_is_shown_only_when_asked_for_and_not_silently(config: Pa
     _, out, err = invoke("classes", config, "--include-test", "--json")
     assert "opened for the 2nd time" in err
     assert json.loads(out)["test_included"]
+
+
+def test_a_look_at_the_test_block_is_an_opening_whatever_the_name(config: Path) -> None:
+    """Counted in the ledger that evaluations are counted in; another name of the configuration begins no new one."""
+    ledger = openings.ledger(config.parent / "store")
+    before = len(openings.read(ledger))
+    assert invoke("classes", config)[0] == 0
+    assert len(openings.read(ledger)) == before
+    _, _, err = invoke("classes", config, "--include-test")
+    assert err.endswith(f". The test block was opened for the {openings.ordinal(before + 1)} time.\n")
+    other = ["name=other"]
+    assert invoke("preprocess", config, "--quiet", "--workers", "0", sets=other)[0] == 0
+    _, _, err = invoke("classes", config, "--include-test", sets=other)
+    assert err.endswith(f". The test block was opened for the {openings.ordinal(before + 2)} time.\n")
+    last = openings.read(ledger)[-1]
+    assert (last.number, last.number_of_days, last.model) == (before + 2, before + 2, "")
+    ledger.write_text("no ledger\n")
+    code, out, err = invoke("classes", config, "--include-test")
+    ledger.unlink()
+    assert (code, out) == (1, "")
+    assert "openings.jsonl: line 1 is damaged" in err
 
 
 def test_dead_classes_are_refused_unless_allowed(config: Path) -> None:

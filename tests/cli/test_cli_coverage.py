@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from bml.book import rolling
 from bml.cli.main import app
 from bml.config import Config
 from tests.book.test_coverage import SYMBOLS, configured, day_store, planted, truncate
@@ -87,6 +88,26 @@ def test_a_damaged_file_is_named_the_rest_told_and_the_code_1(copy: Config) -> N
         assert "damaged: BTC 2024-03-02" in out.splitlines()
         assert "empty: ETH 2024-03-02" in out.splitlines()
         assert "windows, " not in out  # no count may leave a file out
+        assert ("windows: not counted" in out) == bool(more)
+
+
+def test_windows_are_not_counted_without_days_that_were_removed(copy: Config) -> None:
+    """The days are no gap of the data: they can be built again, and nothing is trained before."""
+    rolling.evict(day_store(copy), "BTC", dt.date(2024, 3, 2))
+    code, out, err = invoke(copy.store.root, "--config", copy.path)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "windows: not counted while a day file is damaged or removed"
+    assert "windows" not in json.loads(invoke(copy.store.root, "--config", copy.path, "--json")[1])
+
+
+def test_a_store_of_damaged_files_alone_has_all_rows_missing(copy: Config) -> None:
+    for path in sorted((copy.store.root / "days").glob("*/*/*.h5")):
+        truncate(path)
+    code, out, _ = invoke(copy.store.root, "--config", copy.path)
+    assert code == 1
+    assert "4,320 rows a day" in out.splitlines()[0]
+    (everything,) = (line for line in out.splitlines() if line.split()[:2] == ["all", "all"])
+    assert everything.split()[-4:] == ["0.00%", "0.00%", "0.00%", "100.00%"]
 
 
 def test_wrong_usage_is_one_line(planted: Config, tmp_path: Path) -> None:
@@ -132,6 +153,22 @@ def test_a_cell_is_the_share_of_its_day(planted: Config) -> None:
                 assert shares[at % 7, at // 7] == day.usable / day.rows
         assert np.isfinite(shares).sum() == 3
     assert [mark_of(day) for day in ledger.days].count("empty") == 1
+
+
+def test_names_of_months_do_not_overlap() -> None:
+    """A calendar that begins in the last weeks of a month has no room for that month's name; the next has the year."""
+    from bml.book.coverage import DayCoverage, Ledger, State
+    from bml.cli.coverage_picture import NAME_WEEKS, calendar
+
+    for start, n_days, first in ((20, 60, "Apr 2023"), (1, 60, "Mar 2023"), (30, 1, "Mar 2023"), (25, 400, "Apr 2023")):
+        dates = [dt.date(2023, 3, start) + dt.timedelta(days=k) for k in range(n_days)]
+        days = tuple(DayCoverage(symbol="BTC", day=day, state=State.PRESENT, rows=1, usable=1) for day in dates)
+        ledger = Ledger(root=Path("store"), digest="ab" * 32, symbols=("BTC",), start=dates[0],
+                        stop=dates[-1] + dt.timedelta(days=1), days=days, damaged={}, rows_per_day=1)  # fmt: skip
+        strips = [axes for axes in calendar(ledger).axes if axes.get_ylabel() == "BTC"]
+        assert strips[0].get_xticklabels()[0].get_text() == first
+        for axes in strips:
+            assert np.all(np.diff(axes.get_xticks())[:1] >= NAME_WEEKS)
 
 
 def test_totals_go_to_mlflow(copy: Config, tmp_path: Path) -> None:

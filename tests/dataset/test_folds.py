@@ -17,7 +17,7 @@ from bml.dataset.ageing import ageing_slices
 from bml.dataset.folds import Window, window_fold, window_spec, windows
 from bml.dataset.samples import book_windows
 from bml.dataset.splits import block_bounds, day_start_ns, split_spec
-from bml.types import NS_PER_DAY, SPLITS, ConfigError, GateError, SampleIndex
+from bml.types import NS_PER_DAY, NS_PER_S, SPLITS, ConfigError, GateError, SampleIndex
 
 DAY = dt.date(2024, 1, 1)
 SPEC = {"kind": "expanding", "n": 3, "train_days": 4, "step_days": 2}
@@ -86,7 +86,7 @@ def test_a_fold_of_a_window_has_no_overlap_and_ends_inside_it(
         def bounds_ns(self) -> tuple[tuple[int, int], ...]:
             return tuple((int(low), int(high)) for low, high in pairwise(edges))
 
-    fold = window_fold(index, Tiny(start=DAY, starts=(DAY, DAY, DAY), stop=DAY), embargo_ns=embargo)
+    fold = window_fold(index, Tiny(start=DAY, starts=(DAY, DAY, DAY), stop=DAY, embargo_ns=embargo))
     for k, name in enumerate(SPLITS):
         inside = [n for n, at in enumerate(index.anchor_ns_N) if edges[k] <= at < edges[k + 1]]
         assert getattr(fold, name).tolist() == [n for n in inside if index.label_stop_ns_N[n] + embargo <= edges[k + 1]]
@@ -109,6 +109,19 @@ def test_a_dataset_of_a_window_has_the_rows_of_its_fold(tmp_path: Path) -> None:
         assert whole.index.anchor_ns_N[rows].tolist() == own.index.anchor_ns_N[theirs].tolist()
     assert own.fold.bounds_ns == window.bounds_ns
     assert own.calendar != whole.calendar  # what is fitted on train is fitted on less
+
+
+def test_windows_have_the_embargo_of_the_dataset() -> None:
+    """Whoever asks for time between blocks gets it in the windows, too, by rows and by a dataset of their own."""
+    anchor = np.arange(0, 20 * 24, dtype=np.int64) * (NS_PER_DAY // 24) + day_start_ns(DAY)
+    index = index_of(anchor, anchor + NS_PER_DAY // 24)
+    spec = window_spec({"kind": "rolling", "n": 2, "train_days": 4, "step_days": 1})
+    for window in windows(DAY, day(20), spec, {"embargo_s": 7200}):
+        assert split_spec(window.split).embargo_ns == 7200 * NS_PER_S
+        fold = window_fold(index, window)
+        assert fold.embargo_ns == 7200 * NS_PER_S
+        assert fold.n_purged == 4 * 2
+        assert index.label_stop_ns_N[fold.train].max() + 7200 * NS_PER_S == window.bounds_ns[1][0]
 
 
 @pytest.mark.parametrize(

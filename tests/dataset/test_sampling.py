@@ -69,6 +69,15 @@ def test_of_180_rows_a_label_one_is_taken() -> None:
     np.testing.assert_array_equal(stride_by_horizon(index, rows, offset_ns=15), np.arange(2, 18_000, 180))
 
 
+def test_rows_that_span_less_than_a_label_are_never_all_left_out() -> None:
+    """Five anchors within one label, of which those of one target end early: something is left of both to learn."""
+    index = index_of([(k, 1000, 0) for k in range(5)] + [(k, 1000, 1) for k in range(2)])
+    rows = np.arange(len(index))
+    for seed in range(30):
+        taken = stride_by_horizon(index, rows, offset_ns=seeded_offset_ns(index, rows, seed))
+        assert index.target_N[taken].tolist() in ([0, 1], [1, 0])
+
+
 def test_nonsense_is_refused() -> None:
     index = index_of([(0, 5, 0)])
     with pytest.raises(ValueError, match="not be negative"):

@@ -151,6 +151,16 @@ def test_a_note_tells_what_is_carried_forward(plain: Dataset, tmp_path: Path) ->
     )
 
 
+def test_a_note_of_what_is_carried_forward_is_silent_about_the_test_block(plain: Dataset, tmp_path: Path) -> None:
+    """Where labels of triple barriers end is what came of them."""
+    market = Market()
+    for row in range(plain.row_N[plain.fold.test[0]] + 5, market.n_days * 1440 - 10, 40):
+        market.fill("AAA", row, row + 6)
+    dataset = market.dataset(tmp_path, max_filled=1.0, max_stale_s=600.0)
+    assert anchors(dataset) == anchors(plain)
+    assert not [note for note in dataset.notes if "carried forward" in note]
+
+
 def test_a_row_with_a_snapshot_of_its_own_is_not_carried_forward(plain: Dataset, tmp_path: Path) -> None:
     """All snapshots but those at the ends of labels came half a minute before their rows; none is missing."""
     market = Market()

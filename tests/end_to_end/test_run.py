@@ -112,7 +112,7 @@ def test_the_test_block_stays_sealed_without_the_flag(ran: tuple[Path, Path, dic
     shutil.copytree(ran[1], tmp_path / "store")
     config, store = ran[0], tmp_path / "store"
     own = ("--set", f"store.root={store}", "--set", "tracking.enabled=false")
-    ledger = store / "state" / "tiny" / "openings.jsonl"
+    ledger = store / "state" / "openings.jsonl"
     first = ledger.read_text()
     (opened,) = (store / "reports").iterdir()
     before = {file.name: file.read_bytes() for file in opened.iterdir()}

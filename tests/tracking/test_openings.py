@@ -45,6 +45,12 @@ def test_nothing_is_counted_twice_or_lost_by_processes_at_once(tmp_path: Path) -
     assert [one.number for one in openings.read(path)] == list(range(1, 16))
 
 
+def test_a_ledger_that_cannot_be_written_opens_nothing(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file where the folder should be")
+    with pytest.raises(StoreError, match=r"openings\.jsonl: cannot be written .* the test block stays sealed"):
+        opened(openings.ledger(tmp_path))
+
+
 @pytest.mark.parametrize("damage", ['{"number": 2', "{}", "[]", '{"bounds_ns": [1]}', "\x00", ""])
 def test_a_damaged_ledger_opens_nothing(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "openings.jsonl"
