@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bml.audit import cuts as moments
+from bml.audit import planted_rows  # noqa: F401 (registers its leaks)
 from bml.audit.builds import Builds
 from bml.audit.compare import Comparison
 from bml.audit.cuts import Cut
@@ -98,13 +99,14 @@ def audit(
             for leak in LEAKS:
                 planted.append(_tried(replay, leak, worlds, Path(folder) / "leaks", seed))
                 done(leak.name)
+        structure = _structure(replay)
     dataset = replay.real.dataset
     rows: dict[str, int] = dataset.summary()["rows"]
     return Audit(
         seed=seed,
         cuts=counted,
         tally=tally,
-        structure=checks(replay.real),
+        structure=structure,
         store_digest=dataset.store_digest,
         dataset_digest=dataset.digest,
         rows=rows,
@@ -123,17 +125,21 @@ def _visit(replay: Replay, chosen: list[Cut], tally: Tally, done: Tell) -> list[
     return counted
 
 
+def _structure(replay: Replay) -> list[Check]:
+    return checks(replay.real, replay.cfg.features.params.get("max_stale_s"))
+
+
 def _tried(replay: Replay, leak: Leak, worlds: WorldSource, folder: Path, seed: int) -> Caught:
     """The audit with a leak planted, until it shows."""
     why = leak.pointless(replay)
     if why:
         return Caught(leak=leak.name, pointless=why)
-    clean = {check.name for check in checks(replay.real) if not check.broken}
+    clean = {check.name for check in _structure(replay) if not check.broken}
     chosen = moments.telling(replay, TELLING, seed)
     with leak.plant():
         builds = Builds(replay.cfg, worlds, folder / leak.name) if leak.rebuilds else replay.builds
         planted = Replay(replay.cfg, worlds, builds)
-        broken = [check.name for check in checks(planted.real) if check.broken and check.name in clean]
+        broken = [check.name for check in _structure(planted) if check.broken and check.name in clean]
         if broken:
             return Caught(leak=leak.name, by=broken[0])
         tally = Tally()
