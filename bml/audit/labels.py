@@ -77,8 +77,11 @@ def _labels(dataset: Dataset) -> list[tuple[Float64, Int64]]:
 
 
 def _log_returns(mid_T: Float64, row_N: Int64, stop_N: Int64, smooth: int) -> Float64:
+    """NaN where a label leaves the data: who says otherwise is wrong."""
     ends_NS = stop_N[:, None] - np.arange(max(1, smooth))
-    log_N: Float64 = np.log(mid_T[ends_NS].mean(axis=1) / mid_T[row_N])
+    inside_N = (ends_NS[:, -1] >= 0) & (stop_N < mid_T.shape[0])
+    log_N = np.full(row_N.shape, np.nan)
+    log_N[inside_N] = np.log(mid_T[ends_NS[inside_N]].mean(axis=1) / mid_T[row_N[inside_N]])
     return log_N
 
 

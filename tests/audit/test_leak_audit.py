@@ -19,7 +19,7 @@ import pytest
 import yaml
 from audit_market import config, document
 
-from bml.audit import certificate, compare, cuts, dating
+from bml.audit import certificate, compare, cuts, dating, labels
 from bml.audit.builds import Builds
 from bml.audit.leak import Audit, audit
 from bml.audit.planted import LEAKS, Leak
@@ -173,6 +173,13 @@ def test_one_differing_byte_is_told_with_its_place(replayed: Replay) -> None:
     assert (only.field, only.differing) == ("vol_N", 1)
     assert only.symbol == dataset.symbols[dataset.index.target_N[17]]
     assert only.at_ns == dataset.index.anchor_ns_N[17]
+
+
+def test_a_label_that_leaves_the_data_is_broken(replayed: Replay) -> None:
+    dataset = replayed.real.dataset
+    late = dataclasses.replace(dataset, horizon_rows=dataset.horizon_rows + dataset.grid.n_rows)
+    assert labels.returns(dataset)[1] == ""
+    assert labels.returns(late)[1].startswith(f"{(dataset.index.target_N == 0).sum()} of BTCUSDT do not; first ")
 
 
 def test_as_many_cuts_as_asked_and_the_same_ones(replayed: Replay) -> None:
