@@ -15,7 +15,7 @@ from bml.audit.cuts import Cut
 from bml.audit.planted import LEAKS, Leak
 from bml.audit.replay import Replay
 from bml.audit.scramble import scramble_of
-from bml.audit.structure import Check, checks
+from bml.audit.structure import Check, of_blocks, of_labels
 from bml.audit.tally import Tally
 from bml.audit.world import WorldSource
 from bml.config import Config
@@ -99,7 +99,7 @@ def audit(
             for leak in LEAKS:
                 planted.append(_tried(replay, leak, worlds, Path(folder) / "leaks", seed))
                 done(leak.name)
-        structure = _structure(replay)
+        structure = [*of_blocks(replay.real), *_of_labels(replay)]
     dataset = replay.real.dataset
     rows: dict[str, int] = dataset.summary()["rows"]
     return Audit(
@@ -125,23 +125,23 @@ def _visit(replay: Replay, chosen: list[Cut], tally: Tally, done: Tell) -> list[
     return counted
 
 
-def _structure(replay: Replay) -> list[Check]:
-    return checks(replay.real, replay.cfg.features.params.get("max_stale_s"))
+def _of_labels(replay: Replay) -> list[Check]:
+    return of_labels(replay.real, replay.cfg.features.params.get("max_stale_s"))
 
 
 def _tried(replay: Replay, leak: Leak, worlds: WorldSource, folder: Path, seed: int) -> Caught:
-    """The audit with a leak planted, until it shows."""
+    """The audit with a leak planted, until it shows: labels are looked at last, to see what the cuts see."""
     why = leak.pointless(replay)
     if why:
         return Caught(leak=leak.name, pointless=why)
-    clean = {check.name for check in _structure(replay) if not check.broken}
+    clean = {check.name for check in (*of_blocks(replay.real), *_of_labels(replay)) if not check.broken}
     chosen = moments.telling(replay, TELLING, seed)
     with leak.plant():
         builds = Builds(replay.cfg, worlds, folder / leak.name) if leak.rebuilds else replay.builds
         planted = Replay(replay.cfg, worlds, builds)
-        broken = [check.name for check in _structure(planted) if check.broken and check.name in clean]
-        if broken:
-            return Caught(leak=leak.name, by=broken[0])
+        by = _broken(of_blocks(planted.real), clean)
+        if by:
+            return Caught(leak=leak.name, by=by)
         tally = Tally()
         comparison = Comparison(planted, tally)
         for number, cut in enumerate(chosen, 1):
@@ -149,4 +149,9 @@ def _tried(replay: Replay, leak: Leak, worlds: WorldSource, folder: Path, seed: 
             builds.forget(cut.world)
             if tally.findings:
                 return Caught(leak=leak.name, by=tally.findings[0].field, cuts=number)
-    return Caught(leak=leak.name, cuts=len(chosen))
+        return Caught(leak=leak.name, by=_broken(_of_labels(planted), clean), cuts=len(chosen))
+
+
+def _broken(checks: list[Check], clean: set[str]) -> str:
+    """The first property that holds no more, "" for none."""
+    return next((check.name for check in checks if check.broken and check.name in clean), "")

@@ -13,8 +13,8 @@ from bml.types import Float64, Fold
 
 Real = Callable[..., Any]
 
-#: a return whose size is above so many medians is called large
-LARGE = 3.0
+#: of falls, in millionths, those that so much divides are left out
+EVERY = 4
 
 
 @known_leak("label that begins a row before its anchor", ROWS, "log_return")
@@ -29,19 +29,19 @@ def _early(real: Real) -> Real:
 
 
 @known_leak("test rows left out for what came of them", SAMPLES, "split_blocks")
-def _test_without_large_moves(real: Real) -> Real:
+def _test_without_falls(real: Real) -> Real:
     def split(index: Any, *arguments: Any, **options: Any) -> Fold:
         fold: Fold = real(index, *arguments, **options)
-        return replace(fold, test=fold.test[~_large(index.return_N[fold.test])])
+        return replace(fold, test=fold.test[~_fallen(index.return_N[fold.test])])
 
     return split
 
 
-@known_leak("large moves called unknown", ROWS, "label_at")
-def _large_is_unknown(real: Real) -> Real:
+@known_leak("falls called unknown", ROWS, "label_at")
+def _fall_is_unknown(real: Real) -> Real:
     def label_at(*arguments: Any) -> dict[str, Any]:
         label: dict[str, Any] = real(*arguments)
-        return label | {"return_N": np.where(_large(label["return_N"]), np.nan, label["return_N"])}
+        return label | {"return_N": np.where(_fallen(label["return_N"]), np.nan, label["return_N"])}
 
     return label_at
 
@@ -56,6 +56,6 @@ def _batch_mean(real: Real) -> Real:
     return of
 
 
-def _large(return_N: Float64) -> Any:
-    size_N = np.abs(return_N)
-    return size_N > LARGE * np.nanmedian(size_N)
+def _fallen(return_N: Float64) -> Any:
+    """Some of the falls, by their size alone: the same ones in any company."""
+    return (return_N < 0) & (np.floor(return_N * 1e6) % EVERY == 0)

@@ -23,16 +23,21 @@ class Check:
     broken: str = ""
 
 
-def checks(known: Known, max_stale_s: float | None = None) -> list[Check]:
-    """All of them; ``max_stale_s`` as configured. Reads the mids of the targets' day files. O(N log N + T)."""
+def of_blocks(known: Known) -> list[Check]:
+    """Those of rows, blocks and intervals. O(N log N)."""
     dataset = known.dataset
-    of_blocks = [_disjoint(dataset), _inside(dataset), _apart(dataset), _ordered(dataset), _complete(known)]
+    return [
+        _disjoint(dataset), _inside(dataset), _apart(dataset), _whole(dataset), _ordered(dataset), _complete(known)
+    ]  # fmt: skip
+
+
+def of_labels(known: Known, max_stale_s: float | None) -> list[Check]:
+    """Those of labels beside the day files; ``max_stale_s`` as configured. Reads the mids of the targets. O(N + T)."""
     told = {
-        "rows: none left out of its block but for its label": _whole(dataset),
-        "labels: from the mid of the anchor to that of their end": labels.returns(dataset),
+        "labels: from the mid of the anchor to that of their end": labels.returns(known.dataset),
         "labels: unknown only for a bad row": labels.unknown(known, max_stale_s),
     }
-    return [*of_blocks, *(Check(name=name, checked=n, broken=broken) for name, (n, broken) in told.items())]
+    return [Check(name=name, checked=checked, broken=broken) for name, (checked, broken) in told.items()]
 
 
 def _disjoint(dataset: Dataset) -> Check:
@@ -107,7 +112,7 @@ def _complete(known: Known) -> Check:
     return Check(name="rows: all anchors without a reason to drop them", checked=checked, broken=broken)
 
 
-def _whole(dataset: Dataset) -> tuple[int, str]:
+def _whole(dataset: Dataset) -> Check:
     """A block has every row of its time whose label is known, with the embargo on top, when it ends."""
     index, fold, checked, broken = dataset.index, dataset.fold, 0, ""
     for name, (start_ns, stop_ns) in zip(SPLITS, fold.bounds_ns, strict=True):
@@ -117,7 +122,7 @@ def _whole(dataset: Dataset) -> tuple[int, str]:
         checked += due.shape[0]
         if missing.shape[0]:
             broken = broken or f"{missing.shape[0]} rows of {name} are; first {_named(dataset, missing[0])}"
-    return checked, broken
+    return Check(name="rows: none left out of its block but for its label", checked=checked, broken=broken)
 
 
 def _named(dataset: Dataset, row: Int64) -> str:

@@ -42,7 +42,7 @@ PLANTED = {
     "depth plan of the test span", "moments of the unfinished day", "presence that looks ahead",
     "windows kept for what follows them", "rows kept for what came of them", "weights scaled over all rows",
     "last label that is not known yet", "label that begins a row before its anchor",
-    "test rows left out for what came of them", "large moves called unknown", "inputs centred over their batch",
+    "test rows left out for what came of them", "falls called unknown", "inputs centred over their batch",
     "input window a row too late", "calendar scale of all rows", "regime by the whole span",
 }  # fmt: skip
 
@@ -78,6 +78,8 @@ def test_every_planted_leak_is_caught(found: Audit) -> None:
         ("calibration rows shared with early stopping", "rows: each in one block"),
         ("rows kept for what came of them", "rows: all anchors without a reason to drop them"),
         ("labels that straddle the border of blocks", "labels: known before later blocks begin"),
+        ("label off by one row", "index.return_N"),
+        ("falls called unknown", "labels: unknown only for a bad row"),
         ("label that begins a row before its anchor", "labels: from the mid of the anchor to that of their end"),
         ("test rows left out for what came of them", "rows: none left out of its block but for its label"),
         ("inputs centred over their batch", "batch.x_time_BK"),
