@@ -187,7 +187,7 @@ def inputs(dataset: Dataset, some: Int64, later: Int64) -> dict[str, Any]:
     ``later`` rows are gathered with them and left out again: a row's inputs must not depend on its company.
     """
     n, rows = some.shape[0], np.concatenate([some, later])
-    batch = next(iter(WindowLoader(dataset, rows, batch_size=rows.shape[0])))
+    batch = WindowLoader(dataset, rows).batch(np.arange(rows.shape[0]))
     out = {
         f"batch.{name}": value.numpy()[:n]
         for name, (when, value) in dating.dated(batch, dating.BATCH, Batch.__name__).items()

@@ -263,6 +263,32 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(scratch.iterdir()) == []
 
 
+def test_an_interrupt_that_a_destructor_swallows_ends_it_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from bml.cli.main import app
+
+    config(tmp_path)
+    real, seen = compare.Comparison.at, []
+
+    def at(self: Any, other: Any) -> None:
+        real(self, other)
+        seen.append(other)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(compare.Comparison, "at", at)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            app(["audit", "leak", str(tmp_path / "audited.yaml"), "--cuts", "5", "-q"])
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (ended.value.code, len(seen)) == (130, 1)
+    assert "no leak found" not in capsys.readouterr().out
+
+
 def test_a_leak_that_can_do_no_harm_is_no_miss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     harmless = ("depth plan of the test span", "old rows filled from behind")
     monkeypatch.setattr("bml.audit.leak.LEAKS", [leak for leak in LEAKS if leak.name in harmless])
