@@ -18,7 +18,8 @@ from bml.dataset.loader import Batch, WindowLoader
 from bml.dataset.windows import REASONS
 from bml.types import NS_PER_DAY, SPLITS, Int64
 
-#: the newest rows whose inputs are gathered at a cut, and the most memory their windows may take
+#: the newest rows whose inputs are gathered at a cut, with as many of the future in the same batch, and the most memory
+#: the windows of both may take
 INPUT_ROWS, INPUT_BYTES = 24, 256 << 20
 
 #: arrays of a day file with a row for each grid row
@@ -143,11 +144,12 @@ class Comparison:
         real = self._real.dataset
         shape = real.shape
         size = 4 * shape["assets"] * shape["steps"] * (shape["levels"] * shape["fields"] + shape["features"])
-        n = max(1, min(INPUT_ROWS, INPUT_BYTES // size))
+        n = max(1, min(INPUT_ROWS, INPUT_BYTES // (2 * size)))
         some = pairs[0][-n:], pairs[1][-n:]
         if not some[0].shape[0]:
             return
-        a, b = (inputs(d, rows) for d, rows in zip((real, other.dataset), some, strict=True))
+        later = (np.flatnonzero(d.index.anchor_ns_N > cut_ns)[:n] for d in (real, other.dataset))
+        a, b = (inputs(*each) for each in zip((real, other.dataset), some, later, strict=True))
         for name, value in a.items():
             by_row = partial(_shifted, self._locate("input_N"), some[0])
             self._tally.compare(name, When.ANCHOR, cut_ns, value, b[name], by_row)
@@ -179,17 +181,21 @@ class Comparison:
         return locate
 
 
-def inputs(dataset: Dataset, rows: Int64) -> dict[str, Any]:
-    """All a model may be given of ``rows``, by name: the loader's batch, the features of baselines."""
-    batch = next(iter(WindowLoader(dataset, rows, batch_size=rows.shape[0])))
+def inputs(dataset: Dataset, some: Int64, later: Int64) -> dict[str, Any]:
+    """All a model may be given of rows ``some``, by name: the loader's batch, the features of baselines.
+
+    ``later`` rows are gathered with them and left out again: a row's inputs must not depend on its company.
+    """
+    n, rows = some.shape[0], np.concatenate([some, later])
+    batch = WindowLoader(dataset, rows).batch(np.arange(rows.shape[0]))
     out = {
-        f"batch.{name}": value.numpy()
+        f"batch.{name}": value.numpy()[:n]
         for name, (when, value) in dating.dated(batch, dating.BATCH, Batch.__name__).items()
         if when is When.ANCHOR
     }
     return out | {
-        "features.anchor_features_NK": anchor_features(dataset, rows)[0],
-        "features.newest_book_NK": newest_book(dataset, rows)[0],
+        "features.anchor_features_NK": anchor_features(dataset, rows)[0][:n],
+        "features.newest_book_NK": newest_book(dataset, rows)[0][:n],
     }
 
 

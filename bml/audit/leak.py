@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bml.audit import cuts as moments
+from bml.audit import planted_rows  # noqa: F401 (registers its leaks)
 from bml.audit.builds import Builds
 from bml.audit.compare import Comparison
 from bml.audit.cuts import Cut
 from bml.audit.planted import LEAKS, Leak
 from bml.audit.replay import Replay
 from bml.audit.scramble import scramble_of
-from bml.audit.structure import Check, checks
+from bml.audit.structure import Check, of_blocks, of_labels
 from bml.audit.tally import Tally
 from bml.audit.world import WorldSource
 from bml.config import Config
@@ -98,13 +99,14 @@ def audit(
             for leak in LEAKS:
                 planted.append(_tried(replay, leak, worlds, Path(folder) / "leaks", seed))
                 done(leak.name)
+        structure = [*of_blocks(replay.real), *_of_labels(replay)]
     dataset = replay.real.dataset
     rows: dict[str, int] = dataset.summary()["rows"]
     return Audit(
         seed=seed,
         cuts=counted,
         tally=tally,
-        structure=checks(replay.real),
+        structure=structure,
         store_digest=dataset.store_digest,
         dataset_digest=dataset.digest,
         rows=rows,
@@ -123,19 +125,23 @@ def _visit(replay: Replay, chosen: list[Cut], tally: Tally, done: Tell) -> list[
     return counted
 
 
+def _of_labels(replay: Replay) -> list[Check]:
+    return of_labels(replay.real, replay.cfg.features.params.get("max_stale_s"))
+
+
 def _tried(replay: Replay, leak: Leak, worlds: WorldSource, folder: Path, seed: int) -> Caught:
-    """The audit with a leak planted, until it shows."""
+    """The audit with a leak planted, until it shows: labels are looked at last, to see what the cuts see."""
     why = leak.pointless(replay)
     if why:
         return Caught(leak=leak.name, pointless=why)
-    clean = {check.name for check in checks(replay.real) if not check.broken}
+    clean = {check.name for check in (*of_blocks(replay.real), *_of_labels(replay)) if not check.broken}
     chosen = moments.telling(replay, TELLING, seed)
     with leak.plant():
         builds = Builds(replay.cfg, worlds, folder / leak.name) if leak.rebuilds else replay.builds
         planted = Replay(replay.cfg, worlds, builds)
-        broken = [check.name for check in checks(planted.real) if check.broken and check.name in clean]
-        if broken:
-            return Caught(leak=leak.name, by=broken[0])
+        by = _broken(of_blocks(planted.real), clean)
+        if by:
+            return Caught(leak=leak.name, by=by)
         tally = Tally()
         comparison = Comparison(planted, tally)
         for number, cut in enumerate(chosen, 1):
@@ -143,4 +149,9 @@ def _tried(replay: Replay, leak: Leak, worlds: WorldSource, folder: Path, seed: 
             builds.forget(cut.world)
             if tally.findings:
                 return Caught(leak=leak.name, by=tally.findings[0].field, cuts=number)
-    return Caught(leak=leak.name, cuts=len(chosen))
+        return Caught(leak=leak.name, by=_broken(_of_labels(planted), clean), cuts=len(chosen))
+
+
+def _broken(checks: list[Check], clean: set[str]) -> str:
+    """The first property that holds no more, "" for none."""
+    return next((check.name for check in checks if check.broken and check.name in clean), "")

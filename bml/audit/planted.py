@@ -36,7 +36,7 @@ class Leak:
 LEAKS: list[Leak] = []
 
 
-def _leak(name: str, module: str, function: str, **options: Any) -> Callable[[Any], Any]:
+def known_leak(name: str, module: str, function: str, **options: Any) -> Callable[[Any], Any]:
     """Register ``make(real function)`` as a leak."""
 
     def register(make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Any:
@@ -46,12 +46,12 @@ def _leak(name: str, module: str, function: str, **options: Any) -> Callable[[An
     return register
 
 
-@_leak("scaler of all days", SAMPLES, "fit_scaler")
+@known_leak("scaler of all days", SAMPLES, "fit_scaler")
 def _scaler_of_all(real: Any) -> Any:
     return lambda series, moments_DAS, train_days: real(series, moments_DAS, series.grid.n_days)
 
 
-@_leak("z-score over the whole day", DAYS, "DayBuilder.build", rebuilds=True)
+@known_leak("z-score over the whole day", DAYS, "DayBuilder.build", rebuilds=True)
 def _whole_day_score(real: Any) -> Any:
     def build(self: Any, symbol: str, day: Any) -> AlignedDay:
         built: AlignedDay = real(self, symbol, day)
@@ -61,7 +61,7 @@ def _whole_day_score(real: Any) -> Any:
     return build
 
 
-@_leak("mids smoothed by a centred mean", SAMPLES, "read_series")
+@known_leak("mids smoothed by a centred mean", SAMPLES, "read_series")
 def _centred(real: Any) -> Any:
     def read_series(*arguments: Any) -> Any:
         series = real(*arguments)
@@ -78,7 +78,7 @@ def _no_old_rows(replay: Replay) -> str:
     return "" if old else "every row has a new snapshot"
 
 
-@_leak("old rows filled from behind", DAYS, "DayBuilder.build", rebuilds=True, pointless=_no_old_rows)
+@known_leak("old rows filled from behind", DAYS, "DayBuilder.build", rebuilds=True, pointless=_no_old_rows)
 def _back_filled(real: Any) -> Any:
     def build(self: Any, symbol: str, day: Any) -> AlignedDay:
         built: AlignedDay = real(self, symbol, day)
@@ -90,7 +90,7 @@ def _back_filled(real: Any) -> Any:
     return build
 
 
-@_leak("label off by one row", ROWS, "log_return")
+@known_leak("label off by one row", ROWS, "log_return")
 def _off_by_one(real: Any) -> Any:
     def log_return(mid_T: Float64, steps: int) -> Float64:
         right_T, wrong_T = real(mid_T, steps), real(mid_T, steps + 1)
@@ -100,7 +100,7 @@ def _off_by_one(real: Any) -> Any:
     return log_return
 
 
-@_leak("class edges of the test block's own", SAMPLES, "classify")
+@known_leak("class edges of the test block's own", SAMPLES, "classify")
 def _own_edges(real: Any) -> Any:
     def classify(scheme: Any, symbols: Any, target_N: Any, return_N: Float64, *arguments: Any) -> Any:
         fitted, edges_NE = real(scheme, symbols, target_N, return_N, *arguments)
@@ -123,7 +123,7 @@ def _spanned(index: SampleIndex) -> Int64:
     return spanned_ns_M
 
 
-@_leak("labels that straddle the border of blocks", SAMPLES, "split_blocks", pointless=_no_spanned)
+@known_leak("labels that straddle the border of blocks", SAMPLES, "split_blocks", pointless=_no_spanned)
 def _not_purged(real: Any) -> Any:
     """The first border moves to the nearest place between two anchors that a label spans, and purges nothing."""
 
@@ -137,7 +137,7 @@ def _not_purged(real: Any) -> Any:
     return split
 
 
-@_leak("volatility of the whole day", SAMPLES, "collect")
+@known_leak("volatility of the whole day", SAMPLES, "collect")
 def _sigma_of_day(real: Any) -> Any:
     def change(columns: Any) -> None:
         per_day = np.unique(np.diff(np.unique(columns["row_N"]))).min()
@@ -149,7 +149,7 @@ def _sigma_of_day(real: Any) -> Any:
     return _collected(real, change)
 
 
-@_leak("calibration rows shared with early stopping", SAMPLES, "split_blocks")
+@known_leak("calibration rows shared with early stopping", SAMPLES, "split_blocks")
 def _shared_rows(real: Any) -> Any:
     def split(*arguments: Any, **options: Any) -> Fold:
         fold: Fold = real(*arguments, **options)
@@ -158,7 +158,7 @@ def _shared_rows(real: Any) -> Any:
     return split
 
 
-@_leak("calibrator fitted on the test block", SAMPLES, "split_blocks")
+@known_leak("calibrator fitted on the test block", SAMPLES, "split_blocks")
 def _calibrated_on_test(real: Any) -> Any:
     def split(*arguments: Any, **options: Any) -> Fold:
         fold: Fold = real(*arguments, **options)
@@ -172,7 +172,7 @@ def _nothing_learned(replay: Replay) -> str:
     return "" if any(call.params.get("edges") is None for call in calls) else "the plan is given, not learned"
 
 
-@_leak("depth plan of the test span", "bml.learned", "train_days", pointless=_nothing_learned)
+@known_leak("depth plan of the test span", "bml.learned", "train_days", pointless=_nothing_learned)
 def _plan_of_test(real: Any) -> Any:
     def train_days(cfg: Any) -> Any:
         days = days_between(cfg.data.start, cfg.data.stop)
@@ -181,7 +181,7 @@ def _plan_of_test(real: Any) -> Any:
     return train_days
 
 
-@_leak("moments of the unfinished day", SAMPLES, "moments_table")
+@known_leak("moments of the unfinished day", SAMPLES, "moments_table")
 def _unfinished_day(real: Any) -> Any:
     def moments_table(series: Any) -> Any:
         moments_DAS, present_DA, names = real(series)
@@ -190,7 +190,7 @@ def _unfinished_day(real: Any) -> Any:
     return moments_table
 
 
-@_leak("presence that looks ahead", ROWS, "presence")
+@known_leak("presence that looks ahead", ROWS, "presence")
 def _presence_ahead(real: Any) -> Any:
     def presence(series: Any, rows_N: Int64, rule: Any) -> Any:
         ahead = real(series, np.minimum(rows_N + 1, series.grid.n_rows - 1), rule)
@@ -199,7 +199,7 @@ def _presence_ahead(real: Any) -> Any:
     return presence
 
 
-@_leak("windows kept for what follows them", ROWS, "first_reasons")
+@known_leak("windows kept for what follows them", ROWS, "first_reasons")
 def _survivors(real: Any) -> Any:
     def first_reasons(series: Any, rows_N: Int64, a: int, *arguments: Any) -> Any:
         found = real(series, rows_N, a, *arguments)
@@ -210,7 +210,7 @@ def _survivors(real: Any) -> Any:
     return first_reasons
 
 
-@_leak("rows kept for what came of them", SAMPLES, "collect")
+@known_leak("rows kept for what came of them", SAMPLES, "collect")
 def _by_outcome(real: Any) -> Any:
     """Without the largest moves, as if they were outliers."""
 
@@ -223,7 +223,7 @@ def _by_outcome(real: Any) -> Any:
     return collect
 
 
-@_leak("weights scaled over all rows", "bml.training.losses", "row_weights")
+@known_leak("weights scaled over all rows", "bml.training.losses", "row_weights")
 def _weights_of_all(real: Any) -> Any:
     def row_weights(dataset: Any, rows: Int64, *arguments: Any, **options: Any) -> Any:
         return real(dataset, np.arange(len(dataset)), *arguments, **options)[rows]
@@ -231,7 +231,7 @@ def _weights_of_all(real: Any) -> Any:
     return row_weights
 
 
-@_leak("last label that is not known yet", SAMPLES, "collect")
+@known_leak("last label that is not known yet", SAMPLES, "collect")
 def _last_label(real: Any) -> Any:
     def change(columns: Any) -> None:
         for target in np.unique(columns["target_N"]):
@@ -241,7 +241,7 @@ def _last_label(real: Any) -> Any:
     return _collected(real, change)
 
 
-@_leak("input window a row too late", "bml.dataset.series", "Grid.row")
+@known_leak("input window a row too late", "bml.dataset.series", "Grid.row")
 def _late_window(real: Any) -> Any:
     def row(self: Any, time_ns_N: Int64) -> Int64:
         later: Int64 = np.minimum(real(self, time_ns_N) + 1, self.n_rows - 1)
@@ -254,7 +254,7 @@ def _no_regime(replay: Replay) -> str:
     return "" if replay.real.dataset.regime_names else "no regime is configured"
 
 
-@_leak("regime by the whole span", "bml.dataset.conditions", "regime_table", pointless=_no_regime)
+@known_leak("regime by the whole span", "bml.dataset.conditions", "regime_table", pointless=_no_regime)
 def _regime_of_all(real: Any) -> Any:
     """Volatility is high above the mean of all days, or the model is fitted to all of them."""
 

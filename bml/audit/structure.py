@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
+from bml.audit import labels
 from bml.audit.replay import Known
 from bml.book.report import iso
 from bml.dataset.dataset import Dataset
@@ -22,10 +23,21 @@ class Check:
     broken: str = ""
 
 
-def checks(known: Known) -> list[Check]:
-    """All of them. O(N log N)."""
+def of_blocks(known: Known) -> list[Check]:
+    """Those of rows, blocks and intervals. O(N log N)."""
     dataset = known.dataset
-    return [_disjoint(dataset), _inside(dataset), _apart(dataset), _ordered(dataset), _complete(known)]
+    return [
+        _disjoint(dataset), _inside(dataset), _apart(dataset), _whole(dataset), _ordered(dataset), _complete(known)
+    ]  # fmt: skip
+
+
+def of_labels(known: Known, max_stale_s: float | None) -> list[Check]:
+    """Those of labels beside the day files; ``max_stale_s`` as configured. Reads the mids of the targets. O(N + T)."""
+    told = {
+        "labels: from the mid of the anchor to that of their end": labels.returns(known.dataset),
+        "labels: unknown only for a bad row": labels.unknown(known, max_stale_s),
+    }
+    return [Check(name=name, checked=checked, broken=broken) for name, (checked, broken) in told.items()]
 
 
 def _disjoint(dataset: Dataset) -> Check:
@@ -98,6 +110,19 @@ def _complete(known: Known) -> Check:
         if odd_ns_N.shape[0]:
             broken = broken or f"{odd_ns_N.shape[0]} of {symbol} are not; first {iso(int(odd_ns_N[0]))}"
     return Check(name="rows: all anchors without a reason to drop them", checked=checked, broken=broken)
+
+
+def _whole(dataset: Dataset) -> Check:
+    """A block has every row of its time whose label is known, with the embargo on top, when it ends."""
+    index, fold, checked, broken = dataset.index, dataset.fold, 0, ""
+    for name, (start_ns, stop_ns) in zip(SPLITS, fold.bounds_ns, strict=True):
+        is_known_N = (index.label_stop_ns_N + fold.embargo_ns <= stop_ns) | (name == SPLITS[-1])
+        due = np.flatnonzero((index.anchor_ns_N >= start_ns) & (index.anchor_ns_N < stop_ns) & is_known_N)
+        missing = np.setdiff1d(due, getattr(fold, name))
+        checked += due.shape[0]
+        if missing.shape[0]:
+            broken = broken or f"{missing.shape[0]} rows of {name} are; first {_named(dataset, missing[0])}"
+    return Check(name="rows: none left out of its block but for its label", checked=checked, broken=broken)
 
 
 def _named(dataset: Dataset, row: Int64) -> str:

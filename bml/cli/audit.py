@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -75,10 +78,40 @@ def _audited(cfg: Config, progress: Progress, **choices: Any) -> dict[str, Any]:
     from bml.audit import certificate
     from bml.audit.leak import audit
 
-    def phase(title: str, total: int) -> Callable[[str], None]:
-        progress.phase(title, total)
-        return lambda note: progress.advance(note=note)
+    with _kept_interrupt() as check:
 
-    told = certificate.document(cfg, audit(cfg, phase=phase, **choices))
+        def phase(title: str, total: int) -> Callable[[str], None]:
+            progress.phase(title, total)
+
+            def done(note: str) -> None:
+                check()
+                progress.advance(note=note)
+
+            return done
+
+        told = certificate.document(cfg, audit(cfg, phase=phase, **choices))
+        check()
     progress.done()
     return told
+
+
+@contextmanager
+def _kept_interrupt() -> Iterator[Callable[[], None]]:
+    """What is given raises a Ctrl-C again that fell into a destructor, where Python drops what is raised."""
+    is_pressed, before = False, signal.getsignal(signal.SIGINT)
+
+    def press(number: int, frame: FrameType | None) -> NoReturn:
+        nonlocal is_pressed
+        is_pressed = True
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if is_pressed:
+            raise KeyboardInterrupt
+
+    if before is signal.default_int_handler:  # else it is ignored, or somebody else's
+        signal.signal(signal.SIGINT, press)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)

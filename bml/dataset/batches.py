@@ -57,7 +57,8 @@ class ArrayLoader:
     the next is asked for (``copy`` it to keep it). ``threads`` gather (None: ``BML_NUM_THREADS``, else 2 where there
     are as many processors). Files are opened lazily and per process, so a loader may be used after a fork, and
     pickled. ``allocate`` gives the buffers' memory. Cost per window: one read and one write of its bytes.
-    Raises StoreError if a day file the index names is gone or damaged.
+    Raises ValueError (rows that are no places in the index, weights of another number, options out of range);
+    StoreError if a day file the index names is gone or damaged.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class ArrayLoader:
             raise ValueError(f"{type(self).__name__}: depth must be at least 1, got {depth}")
         if weights_N is not None and weights_N.shape != rows.shape:
             raise ValueError(f"{type(self).__name__}: {weights_N.shape[0]} weights for {rows.shape[0]} rows")
-        self.dataset, self.rows, self._weights_N = dataset, np.asarray(rows, dtype=np.int64), weights_N
+        self.dataset, self.rows, self._weights_N = dataset, _places(rows, len(dataset)), weights_N
         self.order = Order(
             n_rows=self.rows.shape[0], batch_size=batch_size, shuffle=shuffle, seed=seed, rank=rank, world=world
         )
@@ -143,6 +144,18 @@ def _floats(shape: tuple[int, ...]) -> Float32:
     return empty(shape, np.float32)
 
 
+def _places(rows: Int64, n: int) -> Int64:
+    """``rows`` as int64; ValueError for a mask, or for a place outside of the index."""
+    found = np.asarray(rows)
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise ValueError(f"rows must be 1-D integers, places in the index, got {found.ndim}-D {found.dtype}")
+    if found.size and not 0 <= found.min() <= found.max() < n:
+        raise ValueError(f"rows must lie in 0..{n - 1}, the rows of the index, got {found.min()} to {found.max()}")
+    return found.astype(np.int64, copy=False)
+
+
 def _threads() -> int:
     told = os.environ.get("BML_NUM_THREADS")
+    if told is not None and not told.isdigit():
+        raise ValueError(f"BML_NUM_THREADS must be a number of threads, not {told!r}")
     return min(2, len(os.sched_getaffinity(0))) if told is None else int(told)

@@ -12,7 +12,7 @@ from typing import Any
 from bml.book.hdf5 import Place
 from bml.book.mapping import Identity, identity, map_file
 from bml.dataset.dataset import Dataset
-from bml.types import Floats
+from bml.types import Floats, StoreError
 
 #: days mapped at a time: a mapping holds no descriptor, but pages read through it count as the process's
 MAX_MAPPED = 1024
@@ -42,6 +42,16 @@ class Day:
             return fd
         os.close(fd)
         return None
+
+    def check_length(self) -> None:
+        """Raise StoreError where the mapped file has been shortened: reading beyond its end would kill the process."""
+        try:
+            now = os.stat(self.path)
+        except FileNotFoundError:
+            return
+        device, inode, size, _ = self.identity
+        if (now.st_dev, now.st_ino) == (device, inode) and now.st_size < size:
+            raise StoreError(f"{self.path}: truncated while it was in use: delete it and build the day again")
 
 
 class Days:

@@ -20,6 +20,14 @@ WARM = 0.95
 _FIRST: Int64 = np.zeros(1, dtype=np.int64)
 
 
+def _share(x: Slice) -> float:
+    """How much of a slice is in memory. Raises StoreError if its file has been shortened; such pages never are."""
+    share = resident_share(x.rows)
+    if share < 1.0:
+        x.day.check_length()
+    return share
+
+
 class WindowReader:
     """Reads windows of a dataset, each of one symbol and as many rows as the dataset's windows have.
 
@@ -40,7 +48,7 @@ class WindowReader:
         books = self._slices(asset_W, stop_W)
         for which, (standard, out_WTX) in enumerate(zip(self._standards, outs, strict=False)):
             slices = [replace(x, which=which) for x in books] if which else books
-            cold = {x.w for x in slices if resident_share(x.rows) < WARM}
+            cold = {x.w for x in slices if _share(x) < WARM}
             if not cold:
                 self._gather(standard, asset_W, slices, out_WTX)
                 continue

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from audit_market import config, document
 
-from bml.audit import certificate, compare, cuts, dating
+from bml.audit import certificate, compare, cuts, dating, labels
 from bml.audit.builds import Builds
 from bml.audit.leak import Audit, audit
 from bml.audit.planted import LEAKS, Leak
@@ -41,7 +41,8 @@ PLANTED = {
     "calibration rows shared with early stopping", "calibrator fitted on the test block",
     "depth plan of the test span", "moments of the unfinished day", "presence that looks ahead",
     "windows kept for what follows them", "rows kept for what came of them", "weights scaled over all rows",
-    "last label that is not known yet",
+    "last label that is not known yet", "label that begins a row before its anchor",
+    "test rows left out for what came of them", "falls called unknown", "inputs centred over their batch",
     "input window a row too late", "calendar scale of all rows", "regime by the whole span",
 }  # fmt: skip
 
@@ -77,6 +78,11 @@ def test_every_planted_leak_is_caught(found: Audit) -> None:
         ("calibration rows shared with early stopping", "rows: each in one block"),
         ("rows kept for what came of them", "rows: all anchors without a reason to drop them"),
         ("labels that straddle the border of blocks", "labels: known before later blocks begin"),
+        ("label off by one row", "index.return_N"),
+        ("falls called unknown", "labels: unknown only for a bad row"),
+        ("label that begins a row before its anchor", "labels: from the mid of the anchor to that of their end"),
+        ("test rows left out for what came of them", "rows: none left out of its block but for its label"),
+        ("inputs centred over their batch", "batch.x_time_BK"),
     ],
 )
 def test_a_leak_is_caught_by_what_it_changes(found: Audit, leak: str, by: str) -> None:
@@ -171,6 +177,13 @@ def test_one_differing_byte_is_told_with_its_place(replayed: Replay) -> None:
     assert only.at_ns == dataset.index.anchor_ns_N[17]
 
 
+def test_a_label_that_leaves_the_data_is_broken(replayed: Replay) -> None:
+    dataset = replayed.real.dataset
+    late = dataclasses.replace(dataset, horizon_rows=dataset.horizon_rows + dataset.grid.n_rows)
+    assert labels.returns(dataset)[1] == ""
+    assert labels.returns(late)[1].startswith(f"{(dataset.index.target_N == 0).sum()} of BTCUSDT do not; first ")
+
+
 def test_as_many_cuts_as_asked_and_the_same_ones(replayed: Replay) -> None:
     chosen = cuts.choose(replayed, 50, 9)
     assert len({cut.at_ns for cut in chosen}) == 50
@@ -248,6 +261,32 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
     _, err = running.communicate(timeout=120)
     assert running.returncode == 130, err
     assert list(scratch.iterdir()) == []
+
+
+def test_an_interrupt_that_a_destructor_swallows_ends_it_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from bml.cli.main import app
+
+    config(tmp_path)
+    real, seen = compare.Comparison.at, []
+
+    def at(self: Any, other: Any) -> None:
+        real(self, other)
+        seen.append(other)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(compare.Comparison, "at", at)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            app(["audit", "leak", str(tmp_path / "audited.yaml"), "--cuts", "5", "-q"])
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (ended.value.code, len(seen)) == (130, 1)
+    assert "no leak found" not in capsys.readouterr().out
 
 
 def test_a_leak_that_can_do_no_harm_is_no_miss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,6 +193,25 @@ def test_a_file_that_shrinks_while_it_is_read_is_told(tmp_path: Path, monkeypatc
         batches(dataset, some(dataset))
 
 
+def test_a_file_that_was_cut_short_while_it_was_mapped_is_told(tmp_path: Path) -> None:
+    """In a process of its own, which would be killed by SIGBUS."""
+    dataset = market().dataset(tmp_path)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            loader = ArrayLoader(dataset, some(dataset), batch_size=7)
+            list(loader)
+            for path in tmp_path.rglob("*.h5"):
+                os.truncate(path, path.stat().st_size // 2)
+            list(loader)
+        except StoreError as error:
+            code = 0 if "truncated while it was in use" in str(error) else 2
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 @pytest.mark.parametrize("dtype", KINDS)
 def test_standardised_as_torch_does_step_by_step(dtype: type) -> None:
     rng = np.random.default_rng(2)
@@ -212,6 +231,10 @@ def test_half_the_threads_say_so(dataset: Dataset, monkeypatch: pytest.MonkeyPat
     one = batches(dataset, some(dataset))
     monkeypatch.delenv("BML_NUM_THREADS")
     assert_same(batches(dataset, some(dataset)), one)
+    monkeypatch.setenv("BML_NUM_THREADS", "two")
+    with pytest.raises(ValueError, match="BML_NUM_THREADS must be a number of threads, not 'two'"):
+        ArrayLoader(dataset, some(dataset))
+    monkeypatch.delenv("BML_NUM_THREADS")
     with pytest.raises(ValueError, match="depth must be at least 1"):
         ArrayLoader(dataset, some(dataset), depth=0)
 

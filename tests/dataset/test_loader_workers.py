@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from dataclasses import fields
@@ -71,6 +72,38 @@ def test_a_loader_is_pickled_without_what_it_has_open(dataset: Dataset) -> None:
     for one, two in zip(again, wanted, strict=True):
         assert one.x_short_BATLF.tobytes() == two.x_short_BATLF.tobytes()
         assert one.row_B.tolist() == two.row_B.tolist()
+
+
+def test_an_iteration_does_not_hang_in_a_forked_child(dataset: Dataset) -> None:
+    batches = loader(dataset).epoch(0)
+    next(batches)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        code = 1
+        try:
+            list(batches)
+        except RuntimeError as error:
+            code = 0 if "cannot go on in a forked process" in str(error) else 2
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    assert sum(map(len, batches)) == 41
+
+
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        (np.ones(9, dtype=np.bool_), "rows must be 1-D integers, places in the index, got 1-D bool"),
+        (np.array([0.0, 1.0]), "got 1-D float64"),
+        (np.zeros((2, 2), dtype=np.int64), "got 2-D int64"),
+        (np.array([0, -1]), "rows must lie in 0.., the rows of the index, got -1 to 0"),
+        (np.array([0, 1 << 40]), "got 0 to 1099511627776"),
+    ],
+)
+def test_rows_that_are_no_places_in_the_index(dataset: Dataset, rows: np.ndarray, fault: str) -> None:
+    with pytest.raises(ValueError, match=fault.replace("0..", r"0\.\.\d+")):
+        ArrayLoader(dataset, rows)
 
 
 def test_arrays_are_the_bytes_of_the_tensors(dataset: Dataset) -> None:
