@@ -406,7 +406,8 @@ print(f(np.ones((2, 1, 4))).tolist(), f.code != g.code, f)
     assert python(code).stdout.strip() == "[2.0, 2.0] True <window_feature f, rows=1>"
 
 
-def test_it_is_reached_without_loading_numba() -> None:
+def test_it_is_reached_without_loading_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BML_KERNELS", raising=False)  # as it is by default, whatever these tests run on
     code = (
         "import sys, bml, bml.kernels; from bml.book import features; bml.window_feature; "
         "assert bml.window_feature is bml.kernels.window_feature; print('numba' in sys.modules)"
@@ -419,7 +420,8 @@ def test_it_is_reached_without_loading_numba() -> None:
             _ = module.nowhere
 
 
-def test_without_numba_the_error_says_which_extra_brings_it() -> None:
+def test_without_numba_the_error_says_which_extra_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BML_KERNELS", raising=False)  # as it is by default, whatever these tests run on
     done = python(
         "import sys; sys.modules['numba'] = None; import numpy as np\n"
         "from bml.book.features import microprice_bps; microprice_bps(np.ones((2, 1, 4)))"
