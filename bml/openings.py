@@ -100,7 +100,10 @@ def read(path: Path) -> tuple[Opening, ...]:
             out.append(Opening(**{**values, "bounds_ns": (int(low), int(high))}))
     except FileNotFoundError:
         return ()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror or error}; it counts how often the test block was "
+                         "opened: let this user read it") from error  # fmt: skip
+    except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{path}: line {len(out) + 1} is damaged ({error}); it counts how often the test block was opened: mend it "
             "from a backup, or move it away to begin anew"

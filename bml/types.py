@@ -66,6 +66,10 @@ class GateError(BmlError):
     exit_code = 3
 
 
+class EmptyBlock(GateError):
+    """A block of the split has no usable window."""
+
+
 class SourceError(BmlError):
     """A service or a place rows come from cannot be reached, or refuses."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,14 @@ def market_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real market data at {folder} (set BML_DATA to its folder)")
     return folder
+
+
+@pytest.fixture(scope="module")
+def two_threads() -> Iterator[None]:
+    """What torch sums depends on its number of threads: the same one on every machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)

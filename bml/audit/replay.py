@@ -128,7 +128,15 @@ def _recorder(into: list[Any]) -> Callable[[Callable[..., Any]], Callable[..., A
 def _player(recorded: list[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def make(fn: Callable[..., Any]) -> Callable[..., Any]:
         calls = iter(recorded)
-        return lambda *arguments, **options: next(calls)
+
+        def play(*arguments: Any, **options: Any) -> Any:
+            for value in calls:
+                return value
+            raise RuntimeError(
+                f"{fn.__name__}: called more often than in the real world; the audit cannot hold its fits"
+            )
+
+        return play
 
     return make
 

@@ -10,7 +10,7 @@ from bml.book.store import DayStore
 from bml.config import Config
 from bml.dataset.samples import book_windows
 from bml.dataset.windows import REASONS
-from bml.types import NS_PER_DAY, NS_PER_S, ConfigError, GateError, Int64
+from bml.types import NS_PER_DAY, NS_PER_S, ConfigError, EmptyBlock, Int64
 
 #: the reason of an anchor that is kept
 KEPT = "usable"
@@ -45,7 +45,7 @@ def by_day(cfg: Config, store: DayStore) -> Reasons:
 
     try:
         book_windows(cfg, store, **cfg.features.params, on_reasons=tell)
-    except GateError:
+    except EmptyBlock:
         if not out:
             raise
     return out

@@ -69,7 +69,7 @@ class Window:
         return tuple(pairwise(day_start_ns(day) for day in (self.start, *self.starts, self.stop)))
 
 
-def window_spec(params: Mapping[str, object]) -> WindowSpec:
+def window_spec(params: WindowParams | Mapping[str, object]) -> WindowSpec:
     """Read ``{kind: expanding | rolling, n: 3, train_days: 60, step_days: 20}``, or ConfigError.
 
     ``block_days`` is ``step_days`` unless it is given.

@@ -36,7 +36,7 @@ from bml.dataset.splits import split as split_blocks
 from bml.dataset.weights import block_uniqueness
 from bml.dataset.windows import WindowRule, label_rows, whole_rows
 from bml.registry import checked_by, stage
-from bml.types import DEVELOPMENT, MAX_DAYS, NS_PER_DAY, NS_PER_S, SPLITS, ConfigError, Fold, GateError, SampleIndex
+from bml.types import DEVELOPMENT, MAX_DAYS, NS_PER_DAY, NS_PER_S, SPLITS, ConfigError, EmptyBlock, Fold, SampleIndex
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -256,7 +256,7 @@ def _codes(symbols: Sequence[str], targets: Sequence[str], scheme: ClassScheme) 
 
 
 def _require_all_blocks(fold: Fold, drops: Mapping[str, Mapping[str, int]]) -> None:
-    """A GateError that says why, when a block has no sample."""
+    """An EmptyBlock that says why, when a block has no sample."""
     empty = [name for name in SPLITS if getattr(fold, name).shape[0] == 0]
     if not empty:
         return
@@ -266,7 +266,7 @@ def _require_all_blocks(fold: Fold, drops: Mapping[str, Mapping[str, int]]) -> N
     )
     some = sum(getattr(fold, name).shape[0] for name in SPLITS)
     what = f"no usable window in {', '.join(empty)}" if some else "no usable window"
-    raise GateError(f"{what}: dropped anchors of {told}; purged {fold.n_purged}. Take more days, a shorter window or "
+    raise EmptyBlock(f"{what}: dropped anchors of {told}; purged {fold.n_purged}. Take more days, a shorter window or "
                     "horizon, or a larger max_filled or max_stale_s")  # fmt: skip
 
 

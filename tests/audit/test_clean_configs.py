@@ -89,7 +89,3 @@ def test_nothing_is_found_where_nothing_is(tmp_path: Path, name: str) -> None:
     assert found.tally.findings == []
     assert [check.broken for check in found.structure if check.broken] == []
     assert found.tally.compared > 500_000
-
-
-def test_there_are_twenty() -> None:
-    assert len(CLEAN) >= 20

@@ -224,16 +224,19 @@ def test_octiles_hold_over_a_year_of_real_candles(candles_folder: Path, steps: i
 
 
 @pytest.mark.data
-def test_one_ewma_does_not_hold_them(candles_folder: Path) -> None:
-    """Of squared returns over a day: months with more than 6 points too much or too few in the tails."""
-    off = [
-        abs(month.of.two_tails - 0.25)
-        for steps in (1, 2, 4)
-        for one in on_candles(candles_folder, ewma(24.0), steps).symbols.values()
+@pytest.mark.parametrize(
+    ("spec", "table"), [(DEFAULT, (1.1, 3.6, 0, 9.7)), (ewma(24.0), (2.8, 6.8, 4, 8.6))], ids=["default", "ewma"]
+)
+def test_the_table_of_the_guide(candles_folder: Path, spec: SigmaSpec, table: tuple[float, ...]) -> None:
+    """docs/classes.md: rms and largest distance from 25 % in points, months beyond 6, smallest class of any, in %."""
+    months = [
+        month.of for steps in (1, 2, 4) for one in on_candles(candles_folder, spec, steps).symbols.values()
         for month in one.months
-    ]
-    assert max(off) > 0.06
-    assert math.sqrt(np.mean(np.square(off))) > 0.02
+    ]  # fmt: skip
+    assert len(months) == 195
+    off = np.array([100 * abs(month.two_tails - 0.25) for month in months])
+    rms, smallest = math.sqrt(np.mean(np.square(off))), 100 * min(month.smallest for month in months)
+    assert (round(rms, 1), round(off.max(), 1), int((off > 6).sum()), round(smallest, 1)) == table
 
 
 def test_a_target_without_a_sample_is_told_and_not_left_out(tmp_path: Path) -> None:

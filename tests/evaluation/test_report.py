@@ -5,14 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from bml.dataset.dataset import Dataset
 from bml.dataset.labels import Outcomes
@@ -34,13 +32,7 @@ FILES = {"report.json", "report.md", "forecast.npz", "reliability.png", "confusi
 evaluate = functools.partial(reports.evaluate, open_test=True)
 BASELINES = ("prior", "persistence", "volatility_only", "logistic", "logistic_book")
 
-
-@pytest.fixture(autouse=True, scope="module")
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 @pytest.fixture(scope="module")

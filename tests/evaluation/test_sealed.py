@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from bml.dataset import describe
 from bml.dataset.dataset import Dataset
@@ -26,13 +24,7 @@ from tests.training.small_market import build
 
 PARAMS = {"stem": 4, "channels": 4, "hidden": 4, "recent": 4, "long_channels": 4, "head": 8}
 
-
-@pytest.fixture(autouse=True, scope="module")
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-import torch
 from optuna.trial import TrialState
 
 from bml.dataset.dataset import Dataset
@@ -22,13 +20,7 @@ from tests.training.small_market import build
 PARAMS = {"stem": 4, "channels": 4, "recent": 4, "long_channels": 4, "head": 4}
 SPACE = {"learning_rate": [1.0e-3, 1.0e-2, "log"], "params.hidden": [2, 6], "params.block": [2, 4, 8]}
 
-
-@pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 @pytest.fixture(scope="module")
